@@ -1,0 +1,212 @@
+"""The command line."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from codistill import __version__
+from codistill.config import describe_fields, load_config
+from codistill.engine.evaluate import Accuracy
+from codistill.engine.meter import DivergedError
+from codistill.errors import UserError
+
+app = typer.Typer(
+    name="codistill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Train several small networks together so that each ends better than alone, and keep one.",
+    epilog="Start with [bold]codistill train[/bold]: two networks, handwritten digits, a minute or two.",
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+
+
+def _keys_help() -> str:
+    rows = [f"{key:<24} {default:<12} {description}".rstrip() for key, default, description in describe_fields()]
+    return "\n\n[bold]Keys[/bold] (name, default, meaning)\n\n\b\n" + escape("\n".join(rows))
+
+
+def _train_help() -> str:
+    return (
+        "Train a cohort. A recipe is a YAML file; key=value overrides it, with dots for nesting.\n\n\b\n"
+        + escape(
+            "codistill train\n"
+            "codistill train recipes/cifar100_resnet32.yaml optimizer.lr=0.05 seed=3\n"
+            "codistill train data=FOLDER students=[resnet20,resnet20] tasks=[rotation,supcon] epochs=200 run=runs/a\n"
+            "codistill train students={small: resnet8, large: resnet20} tasks=[[rotation,supcon],none] method=dml\n"
+            "codistill train --resume runs/a"
+        )
+        + "\n\nA task or the method takes settings as a mapping: method={name: dml, temperature: 3}, or method.temperature=3."
+        + _keys_help()
+        + "\n\nSee also: codistill methods, tasks, models."
+    )
+
+
+@app.command("train", help=_train_help())
+def train_command(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run folder, after its last finished epoch.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
+) -> None:
+    from codistill import experiment, run_files
+    from codistill.config import make_config
+    from codistill.display import choose_display
+
+    arguments = list(arguments or [])
+    if resume is not None:
+        if arguments or overwrite:
+            raise UserError("--resume goes on with the run's own configuration: give no recipe, keys or --overwrite.")
+        if (resume / "summary.json").exists():
+            raise UserError(f"Run '{resume}' is finished: there is nothing to resume.")
+        config, run = make_config(run_files.read_config(resume)), resume
+    else:
+        recipe = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else None
+        given = [argument for argument in arguments if not argument.startswith("run=")]
+        runs = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
+        config = load_config(recipe, given)
+        run = Path(runs[-1]) if runs else Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{config.method.name}"
+
+    with choose_display(console) as display:
+        summary = experiment.train(config, run, display, overwrite=overwrite, resume=resume is not None)
+    _print_accuracy(Accuracy(**summary["test_accuracy"]))
+    _print_parameters(summary["parameters"])
+    console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {run}")
+
+
+@app.command("evaluate")
+def evaluate_command(run: RunArgument) -> None:
+    """Measure the test accuracy of a finished run again, from its saved weights."""
+    from codistill.experiment import evaluate_run
+
+    accuracy, summary = evaluate_run(run)
+    _print_accuracy(accuracy)
+    if accuracy._asdict() == summary["test_accuracy"]:
+        console.print("Equal to the run's summary.")
+    else:
+        console.print(f"The run's summary says otherwise: {summary['test_accuracy']}")
+
+
+@app.command("compare")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+) -> None:
+    """Test accuracy of runs side by side; mean and standard deviation where they differ only by seed."""
+    from codistill.report import compare
+
+    comparison = compare.compare(runs)
+    if markdown:
+        sys.stdout.write(compare.markdown(comparison))
+    else:
+        header, rows = compare.table(comparison)
+        shown = Table(*header)
+        for row in rows:
+            shown.add_row(*map(escape, row))
+        console.print(shown)
+    if comparison.differing_terms:
+        errors.print(f"These rows do not compete, for they differ in: {', '.join(comparison.differing_terms)}.")
+
+
+@app.command("methods")
+def methods_command() -> None:
+    """The methods: how students learn from each other."""
+    from codistill.methods import METHODS
+
+    _print_choices(METHODS)
+
+
+@app.command("tasks")
+def tasks_command() -> None:
+    """The auxiliary tasks that a student can be given."""
+    from codistill.tasks import TASKS
+
+    _print_choices(TASKS, source_of_module=True)
+
+
+@app.command("models")
+def models_command() -> None:
+    """The networks that can be students, with their parameters at 100 classes."""
+    from codistill.models import MODELS
+    from codistill.student import Student
+
+    for name, make in MODELS.items():
+        count = sum(parameter.numel() for parameter in Student(make(), 100).parameters())
+        console.print(f"[bold]{name:<10}[/bold] {count:>10,} parameters. CIFAR ResNet, basic blocks (arXiv:1512.03385)")
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _print_accuracy(accuracy: Accuracy) -> None:
+    table = Table("", "test accuracy")
+    for name, percent in accuracy.students.items():
+        table.add_row(f"student {escape(name)}", f"{percent:.2f} %")
+    if accuracy.teacher is not None:
+        table.add_row("teacher", f"{accuracy.teacher:.2f} %")
+    table.add_row("ensemble of the students", f"{accuracy.ensemble:.2f} %")
+    console.print(table)
+
+
+def _print_parameters(parameters: Mapping[str, Any]) -> None:
+    students = sum(parameters["students"].values())
+    each = ", ".join(f"{name} {count:,}" for name, count in parameters["students"].items())
+    share = parameters["training_only"] / students
+    console.print(f"Parameters: {escape(each)}; for training only {parameters['training_only']:,} ({share:.2f}x)")
+    if share > 1:
+        console.print("[yellow]The parts that leave after training are larger than the students together.[/yellow]")
+
+
+def _print_choices(choices: Mapping[str, Callable[..., Any]], source_of_module: bool = False) -> None:
+    """One line each: the first line of what documents it."""
+    for name, choice in choices.items():
+        documented = inspect.getmodule(choice) if source_of_module else choice
+        first_line = (inspect.getdoc(documented) or "").splitlines()[0]
+        console.print(f"[bold]{name:<14}[/bold] {escape(first_line)}", soft_wrap=True)
+
+
+def main() -> None:
+    """The entry point: whatever the user can mend is one line on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        errors.print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
+        raise SystemExit(2) from None
+    except DivergedError as error:
+        errors.print(
+            f"[bold red]Training diverged:[/bold red] {escape(str(error))} The checkpoint of the last good epoch is kept. "
+            "Try a lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5.",
+            soft_wrap=True,
+        )
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Image data: sources by name, splits, and loaders over images in memory."""
+
+from collections.abc import Callable
+
+from codistill.data.digits import Digits
+from codistill.data.hub import HubData
+from codistill.data.images import Images, Splits, channel_statistics
+from codistill.data.loader import EvaluationLoader, TrainLoader
+from codistill.data.prepare import prepare
+from codistill.data.source import Source
+from codistill.errors import UserError
+
+SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits}
+
+
+def open_source(name: str, label: str | None = None) -> Source:
+    """A built-in source by name; else a folder or hub name for ``datasets``."""
+    if name in SOURCES:
+        if label is not None:
+            raise UserError(f"data.label chooses a column of a folder or hub data set; '{name}' has one label only.")
+        return SOURCES[name]()
+    return HubData(name, label)
+
+
+__all__ = [
+    "SOURCES",
+    "EvaluationLoader",
+    "Images",
+    "Source",
+    "Splits",
+    "TrainLoader",
+    "channel_statistics",
+    "open_source",
+    "prepare",
+]

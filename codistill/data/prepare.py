@@ -1,0 +1,81 @@
+"""From a source to train, validation and test images in memory.
+
+Order matters and is fixed: classes are chosen, then a test split is carved if the source has none, then validation,
+then ``per_class`` training images are drawn from what is left. The test images are the same whatever the rest says.
+"""
+
+import numpy as np
+import torch
+
+from codistill.data.images import Images, Splits
+from codistill.data.source import Part, Source, whole
+from codistill.data.split import Rows, choose_classes, per_class_subset, stratified_split
+from codistill.errors import UserError
+
+TEST_FRACTION = 0.2  # carved from train where a source has neither a test nor a validation split
+
+
+def prepare(
+    source: Source,
+    *,
+    image_size: int | None = None,
+    classes: int | None = None,
+    per_class: int | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+) -> Splits:
+    """Read a source. Arguments as in ``codistill.config.DataConfig``."""
+    _check_same_classes(source)
+    num_classes = len(source.class_names)
+    chosen = np.arange(num_classes) if classes is None else choose_classes(num_classes, classes, seed)
+
+    parts = {split: _restrict(source, whole(source, split), chosen) for split in source.splits}
+    train, given_validation, test = parts["train"], parts.get("validation"), parts.get("test")
+    if test is None:
+        test, given_validation = given_validation, None  # a lone validation split is what papers report on
+    if test is None:
+        kept, held_out = stratified_split(_labels(source, train), TEST_FRACTION, seed)
+        train, test = train.only(kept), train.only(held_out)
+    held = None
+    if validation > 0:
+        held = given_validation
+        if held is None:
+            kept, held_out = stratified_split(_labels(source, train), validation, seed)
+            train, held = train.only(kept), train.only(held_out)
+    if per_class is not None:
+        train = train.only(per_class_subset(_labels(source, train), per_class, seed))
+
+    images = [_read(source, part, chosen, image_size) if part is not None else None for part in (train, held, test)]
+    assert images[0] is not None
+    assert images[2] is not None
+    splits = Splits(images[0], images[1], images[2])
+    sizes = {tuple(part.pixels.shape[1:3]) for part in splits if part is not None}
+    if len(sizes) > 1:
+        raise UserError(f"The splits have images of different sizes: {sorted(sizes)}. Set data.image_size.")
+    return splits
+
+
+def _labels(source: Source, part: Part) -> Rows:
+    return source.labels(part.split)[part.rows]
+
+
+def _restrict(source: Source, part: Part, chosen: Rows) -> Part:
+    return part.only(np.flatnonzero(np.isin(_labels(source, part), chosen)))
+
+
+def _read(
+    source: Source, part: Part, chosen: Rows, image_size: int | None
+) -> Images:
+    labels = np.searchsorted(chosen, _labels(source, part))
+    names = tuple(source.class_names[label] for label in chosen)
+    return Images(source.pixels(part.split, part.rows, image_size), torch.from_numpy(labels), names)
+
+
+def _check_same_classes(source: Source) -> None:
+    present = {split: set(np.unique(source.labels(split)).tolist()) for split in source.splits}
+    for split, labels in present.items():
+        missing = sorted(set().union(*present.values()) - labels)
+        if missing:
+            names = ", ".join(repr(source.class_names[label]) for label in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise UserError(f"Split '{split}' has no image of {len(missing)} of the classes: {names}{more}.")

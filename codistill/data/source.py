@@ -1,0 +1,49 @@
+"""What a data source offers: for each split the labels first, and pixels of chosen rows on demand.
+
+Labels come first so that classes and rows are chosen before any image is decoded.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from codistill.data.split import Rows
+
+
+class Source(ABC):
+    """A data set with a train split, and perhaps ``validation`` and ``test`` splits of its own."""
+
+    flip: bool = True  # whether a mirrored image still shows its class
+    class_names: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The splits it has, among "train", "validation" and "test"; "train" is always there."""
+
+    @abstractmethod
+    def labels(self, split: str) -> Rows:
+        """(n,) labels of a split."""
+
+    @abstractmethod
+    def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
+        """(len(rows), H, W, 3) uint8, resized to ``image_size`` squared if given."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of one of a source's splits."""
+
+    split: str
+    rows: Rows
+
+    def only(self, rows: Rows) -> "Part":
+        """The part's own rows numbered ``rows``."""
+        return Part(self.split, self.rows[rows])
+
+
+def whole(source: Source, split: str) -> Part:
+    """All rows of a split."""
+    return Part(split, np.arange(len(source.labels(split))))

@@ -1,0 +1,73 @@
+"""Training progress for people: a bar on a terminal, one plain line per log interval anywhere else."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+
+from codistill.engine.recorder import Progress
+
+
+class Bar:
+    """A rich progress bar with epoch, loss, validation accuracy per student, images/s and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = RichProgress(
+            BarColumn(bar_width=20), TextColumn("{task.description}"), console=console, refresh_per_second=4
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def tick(self, progress: Progress) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task("", total=progress.steps)
+        self._bar.update(self._task, completed=progress.step, description=describe(progress))
+
+    def line(self, progress: Progress) -> None:
+        """The bar shows it already."""
+
+
+class Lines:
+    """One line per log interval: what a cluster's log should hold."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to put away."""
+
+    def tick(self, progress: Progress) -> None:
+        """Steps between two log intervals say nothing."""
+
+    def line(self, progress: Progress) -> None:
+        self._console.print(f"step {progress.step}/{progress.steps}  {describe(progress)}", soft_wrap=True)
+
+
+def describe(progress: Progress) -> str:
+    """``epoch 3/100  loss 2.31  a 45.1%  b 44.0%  1,203 images/s  1:05 left``."""
+    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.validation is not None:
+        parts += [f"{name} {accuracy:.1f}%" for name, accuracy in progress.validation.students.items()]
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    return "  ".join([*parts, f"{progress.images_per_second:,.0f} images/s", f"{minutes}:{seconds:02d} left"])
+
+
+def choose_display(console: Console) -> Bar | Lines:
+    """A bar where it can be drawn, lines elsewhere."""
+    return Bar(console) if console.is_terminal else Lines(console)

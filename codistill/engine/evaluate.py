@@ -1,0 +1,45 @@
+"""Top-1 accuracy of each student, of the teacher and of the students' ensemble."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from codistill.batch import Batch
+from codistill.cohort import Cohort
+from codistill.engine.runtime import Runtime
+
+
+class Accuracy(NamedTuple):
+    """Top-1 accuracies in percent. The teacher's is None if the method has no teacher with an answer of its own."""
+
+    students: dict[str, float]
+    teacher: float | None
+    ensemble: float
+
+
+def mean_probability(logits: Iterable[Tensor]) -> Tensor:
+    """The ensemble's answer: softmax probabilities (B, K) averaged over members with logits (B, K)."""
+    return torch.stack([member.float().softmax(dim=-1) for member in logits]).mean(dim=0)
+
+
+def evaluate(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> Accuracy:
+    """Accuracy over all batches, in evaluation mode; the cohort is left in the mode it was in."""
+    was_training = cohort.training
+    cohort.eval()
+    teacher_names = cohort.answering_teachers[:1]
+    names = [*cohort.students, *teacher_names, "ensemble"]
+    correct = torch.zeros(len(names), dtype=torch.int64, device=runtime.device)
+    total = 0
+    with torch.inference_mode(), runtime.autocast():
+        for batch in batches:
+            logits = cohort.predict(batch.images)
+            ensemble = mean_probability(logits[name] for name in cohort.students)
+            answers = [logits[name] for name in names[:-1]] + [ensemble]
+            correct += torch.stack([(answer.argmax(dim=-1) == batch.labels).sum() for answer in answers])
+            total += len(batch.labels)
+    cohort.train(was_training)
+    percent = dict(zip(names, (100.0 * count / total for count in correct.tolist()), strict=True))
+    students = {name: percent[name] for name in cohort.students}
+    return Accuracy(students, percent[teacher_names[0]] if teacher_names else None, percent["ensemble"])

@@ -1,0 +1,44 @@
+"""Running means of named losses, kept on the device and read once per log interval.
+
+It also knows which loss stopped being finite first, without a look at the device in between.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class DivergedError(RuntimeError):
+    """A loss or a weight is NaN or infinite; training cannot go on from here."""
+
+
+class Meter:
+    """Mean of each loss since the last ``read``."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sums: Tensor | None = None  # (losses,)
+        self._finite: Tensor | None = None  # (losses,) how often each was finite
+        self._count = 0
+
+    def update(self, losses: Mapping[str, Tensor]) -> None:
+        """Add the scalars of one step."""
+        self._names = sorted(losses)
+        values = torch.stack([losses[name].detach().float() for name in self._names])
+        finite = values.isfinite().float()
+        self._sums = values if self._sums is None else self._sums + values
+        self._finite = finite if self._finite is None else self._finite + finite
+        self._count += 1
+
+    def read(self) -> dict[str, float]:
+        """The means, and start over. Raises DivergedError naming the loss that was finite for the fewest steps."""
+        if self._sums is None or self._finite is None:
+            return {}
+        means, finite = torch.stack([self._sums / self._count, self._finite]).tolist()
+        count, self._sums, self._finite, self._count = self._count, None, None, 0
+        fewest = min(finite)
+        if fewest < count:
+            culprits = [name for name, steps in zip(self._names, finite, strict=True) if steps == fewest]
+            raise DivergedError(f"Loss {', '.join(culprits)} is NaN or infinite.")
+        return dict(zip(self._names, means, strict=True))

@@ -1,0 +1,149 @@
+"""What happens beside training: losses are logged, each epoch is evaluated and saved, progress is shown."""
+
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from codistill.batch import Batch
+from codistill.cohort import Cohort
+from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.meter import DivergedError, Meter
+from codistill.engine.run_folder import RunFolder
+from codistill.engine.runtime import Runtime
+
+
+class Progress(NamedTuple):
+    """Where training is; what a display shows."""
+
+    epoch: int  # running, counted from 1
+    epochs: int
+    step: int  # done so far, of all epochs
+    steps: int
+    loss: float | None  # the objective's mean over the last interval
+    validation: Accuracy | None  # after the last finished epoch
+    images_per_second: float
+    seconds_left: float
+
+
+class Display(Protocol):
+    """Shows progress: a bar on a terminal, lines elsewhere, nothing in tests."""
+
+    def tick(self, progress: Progress) -> None:
+        """After every step."""
+
+    def line(self, progress: Progress) -> None:
+        """After every log interval."""
+
+
+class Recorder:
+    """The observer of ``codistill.engine.fit``."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        cohort: Cohort,
+        optimizer: torch.optim.Optimizer,
+        validation: Iterable[Batch] | None,
+        runtime: Runtime,
+        display: Display,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        log_every: int,
+    ) -> None:
+        self._folder, self._cohort, self._optimizer = folder, cohort, optimizer
+        self._validation, self._runtime, self._display = validation, runtime, display
+        self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
+        self._batch_size, self._log_every = batch_size, log_every
+        self._interval, self._whole_epoch = Meter(), Meter()
+        self._loss: float | None = None
+        self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
+        self.training_seconds = 0.0  # without evaluation and saving
+        self.total_seconds = 0.0
+        self._steps_timed = 0
+        self._resumed = self._epoch_began = time.perf_counter()
+
+    def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
+        named = {**losses, "total": total}
+        self._interval.update(named)
+        self._whole_epoch.update(named)
+        self._steps_timed += 1
+        if (step + 1) % self._log_every == 0:
+            means = self._interval.read()  # raises if a loss is no longer finite
+            self._loss = means["total"]
+            progress = self._progress(epoch, step + 1)
+            self._folder.log({"kind": "interval", "epoch": epoch + 1, "step": step + 1, **self._figures(means)})
+            self._display.line(progress)
+        self._display.tick(self._progress(epoch, step + 1))
+
+    def after_epoch(self, epoch: int) -> None:
+        means = self._whole_epoch.read()
+        self._loss = means["total"]
+        self._check_weights()
+        self._runtime.synchronise()
+        now = time.perf_counter()
+        self.training_seconds += now - self._epoch_began
+        self._epoch_began = now
+        if self._validation is not None:
+            self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
+        record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
+        accuracy = self.accuracy._asdict() if self.accuracy else None
+        self._folder.log({**record, **self._figures(means), "validation_accuracy": accuracy})
+        self.total_seconds += time.perf_counter() - self._resumed
+        self._resumed = time.perf_counter()
+        self._folder.save_checkpoint(self._state(epoch + 1))
+        self._epoch_began = time.perf_counter()
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images per second of training (each image counted once, however many students see it)."""
+        running = time.perf_counter() - self._epoch_began
+        return self._steps_timed * self._batch_size / max(self.training_seconds + running, 1e-9)
+
+    def restore(self, state: dict[str, Any]) -> int:
+        """Take up training from a checkpoint; returns how many epochs are done."""
+        self._cohort.load_state_dict(state["cohort"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random_state"])
+        if "cuda_random_state" in state and self._runtime.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_random_state"], self._runtime.device)
+        self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
+        self._steps_timed = state["epochs_done"] * self._steps_per_epoch
+        if state["validation_accuracy"] is not None:
+            self.accuracy = Accuracy(**state["validation_accuracy"])
+        self._folder.keep_log_until(state["epochs_done"])
+        return int(state["epochs_done"])
+
+    def _state(self, epochs_done: int) -> dict[str, Any]:
+        state = {
+            "cohort": self._cohort.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "epochs_done": epochs_done,
+            "random_state": torch.get_rng_state(),
+            "training_seconds": self.training_seconds,
+            "total_seconds": self.total_seconds,
+            "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
+        }
+        if self._runtime.device.type == "cuda":
+            state["cuda_random_state"] = torch.cuda.get_rng_state(self._runtime.device)
+        return state
+
+    def _figures(self, means: dict[str, float]) -> dict[str, Any]:
+        learning_rate = self._optimizer.param_groups[0]["lr"]
+        return {"losses": means, "lr": learning_rate, "images_per_second": round(self.images_per_second, 1)}
+
+    def _progress(self, epoch: int, done: int) -> Progress:
+        speed = self.images_per_second
+        total = self._epochs * self._steps_per_epoch
+        left = (total - done) * self._batch_size / speed
+        return Progress(epoch + 1, self._epochs, done, total, self._loss, self.accuracy, speed, left)
+
+    def _check_weights(self) -> None:
+        """The last update may have gone wrong after the last loss was fine: do not save it."""
+        for name, parameters in self._cohort.parameter_groups().items():
+            if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
+                raise DivergedError(f"A weight of '{name}' is NaN or infinite.")

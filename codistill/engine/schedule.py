@@ -1,0 +1,34 @@
+"""Learning-rate schedules as pure functions of the step: nothing to save, nothing to resume."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from codistill.errors import unknown
+
+
+def cosine(progress: float) -> float:
+    """From 1 to 0 along half a cosine; ``progress`` in [0, 1] after warm-up."""
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def step(progress: float) -> float:
+    """1, then 0.1 from half of training on, then 0.01 from three quarters on."""
+    return 0.1 ** sum(progress >= milestone for milestone in (0.5, 0.75))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "step": step}
+
+
+def learning_rate(name: str, peak: float, total: int, warmup: int) -> Callable[[int], float]:
+    """step number -> learning rate. Linear from peak / warmup to peak over ``warmup`` steps, then the schedule.
+
+    The schedule's progress is the fraction of all ``total`` steps done, so that milestones do not move with warm-up.
+    """
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    return partial(_rate, SCHEDULES[name], peak, total, warmup)
+
+
+def _rate(shape: Callable[[float], float], peak: float, total: int, warmup: int, number: int) -> float:
+    return peak * min(1.0, (number + 1) / max(1, warmup)) * shape(number / total)

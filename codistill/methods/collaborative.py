@@ -1,0 +1,58 @@
+"""Collaborative learning with a different auxiliary task for each student (Mo et al., SSRN 5217092, 2026).
+
+    L = sum_i CE(z_i, y) + CE(z_t, y) + sum_i lambda_i * L_task_i
+      + w(t) * [ sum_i KL(i <- t) + sum_i mean_{j != i} r_j KL(i <- j) + sum_i r_i KL(t <- i) ]
+
+t is the Collaborative Processing Module (``codistill.methods.cpm``), r the students' reliability
+(``codistill.methods.reliability``), w(t) = exp(-5 (1 - min(t / ramp, 1))^2). For two students these are six links,
+each with its own name in the table of weights: ``a/cpm_kl``, ``b/cpm_kl``, ``a/peers_kl``, ``b/peers_kl``,
+``cpm/a_kl``, ``cpm/b_kl``.
+
+The tasks are chosen beside the method, one or more per student. Only the paper's abstract is public: the losses and
+settings start from the closest public designs, and every choice of ours is an argument.
+"""
+
+from collections.abc import Mapping
+
+from codistill.distill import KL
+from codistill.method import Lesson, Method
+from codistill.methods.cpm import CollaborativeProcessing
+from codistill.methods.listen import Listen, everybody_else
+from codistill.methods.reliability import Reliability
+from codistill.objective import Ramp, Weight
+from codistill.student import StudentShape
+
+
+def collaborative(
+    shapes: Mapping[str, StudentShape],
+    *,
+    temperature: float = 3.0,
+    ramp: float = 0.27,
+    train_students: bool = True,
+    reliability: float = 1.0,
+    width: int | None = None,
+    heads: int = 4,
+    mlp_ratio: float = 1.0,
+) -> Method:
+    """Different tasks per student, fused by the CPM into a teacher for all (SSRN 5217092).
+
+    temperature: of every KL. ramp: fraction of training over which the links grow to full weight.
+    train_students: the CPM's own losses train the students too. reliability: how fast a student that falls behind
+    loses its say, per nat of cross-entropy; 0 trusts all alike. width, heads, mlp_ratio: of the CPM.
+    """
+    trust = Reliability(list(shapes), sharpness=reliability)
+    cpm = CollaborativeProcessing(
+        shapes, width=width, heads=heads, mlp_ratio=mlp_ratio, train_students=train_students, reliability=trust
+    )
+    kl = KL(temperature)
+    lessons = {
+        "reliability": Lesson(trust, {}),
+        "cpm": Lesson(cpm, {"kl": kl}),
+        "peers": Lesson(Listen(everybody_else(list(shapes)), trust), {"kl": kl}),
+    }
+    weights: dict[str, Weight] = {"*/ce": 1.0, "*/cpm_kl": Ramp(1.0, over=ramp), "*/peers_kl": Ramp(1.0, over=ramp)}
+    for name in shapes:
+        # One lesson per student, so that each of these links too has a weight of its own.
+        lessons[name] = Lesson(Listen({"cpm": [name]}, trust), {"kl": kl})
+        weights[f"cpm/{name}_kl"] = Ramp(1.0, over=ramp)
+    return Method(lessons, weights)

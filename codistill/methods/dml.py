@@ -1,0 +1,26 @@
+"""Deep mutual learning (Zhang et al., CVPR 2018, arXiv:1706.00384).
+
+    L_i = CE(z_i, y) + w(t) * mean over j != i of KL(i <- j)
+
+The paper has T = 1 and no ramp. Each target is detached: a student is not trained to be easy to imitate.
+Deviation: all students are updated at once, from one forward pass each, where the paper updates them in turn.
+"""
+
+from collections.abc import Mapping
+
+from codistill.distill import KL
+from codistill.method import Lesson, Method
+from codistill.methods.listen import Listen, everybody_else
+from codistill.objective import Ramp
+from codistill.student import StudentShape
+
+
+def dml(shapes: Mapping[str, StudentShape], *, temperature: float = 1.0, ramp: float = 0.0) -> Method:
+    """Deep mutual learning: everybody imitates the others' predictions (CVPR 2018, arXiv:1706.00384).
+
+    temperature: of the KL. ramp: fraction of training over which the links grow to full weight; 0 is none.
+    """
+    return Method(
+        lessons={"peers": Lesson(Listen(everybody_else(list(shapes))), {"kl": KL(temperature)})},
+        weights={"*/ce": 1.0, "*/peers_kl": Ramp(1.0, over=ramp)},
+    )

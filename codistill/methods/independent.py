@@ -1,0 +1,14 @@
+"""Students alone: the control. Same data, same tasks, same steps, and nobody teaches anybody.
+
+    L = sum_i CE(z_i, y)
+"""
+
+from collections.abc import Mapping
+
+from codistill.method import Method
+from codistill.student import StudentShape
+
+
+def independent(shapes: Mapping[str, StudentShape]) -> Method:
+    """Students alone, side by side: the control for every other method."""
+    return Method(lessons={}, weights={"*/ce": 1.0})

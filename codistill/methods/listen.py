@@ -1,0 +1,36 @@
+"""Learning from what others said: each learner's target is the logits of some speakers.
+
+Mutual learning is this with everybody listening to everybody else.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from codistill.batch import Batch
+from codistill.methods.reliability import Reliability
+from codistill.student import StudentOutput
+from codistill.teacher import Target, Taught, Teacher
+
+
+def everybody_else(names: Sequence[str]) -> dict[str, list[str]]:
+    """Each name with all the others: ``["a", "b"]`` -> ``{"a": ["b"], "b": ["a"]}``."""
+    return {name: [other for other in names if other != name] for name in names}
+
+
+class Listen(Teacher):
+    """Targets are the speakers' logits, each speaker counting 1 / (number of speakers) x its reliability."""
+
+    def __init__(self, speakers: Mapping[str, Sequence[str]], reliability: Reliability | None = None) -> None:
+        super().__init__()
+        self.speakers = dict(speakers)  # learner -> whom it listens to
+        self.reliability = reliability
+
+    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
+        trust = self.reliability.weights() if self.reliability else {}
+        targets = {}
+        for learner, speakers in self.speakers.items():
+            logits = torch.stack([outputs[speaker].logits for speaker in speakers])
+            weights = torch.stack([trust[speaker] if trust else logits.new_ones(()) for speaker in speakers])
+            targets[learner] = Target(logits, weights / len(speakers))
+        return Taught(targets, losses={})

@@ -1,0 +1,73 @@
+"""The objective: one table of loss name -> weight. What is logged is what is optimised.
+
+Keys are loss names or shell patterns (``"*/ce"``); the last matching key wins, so exceptions are written below
+the rule. A key that weighs nothing and a loss that no key weighs are errors: neither can go unnoticed.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from codistill.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that grows to ``weight`` over the first ``over`` of training, then stays.
+
+    w(t) = weight * exp(-5 (1 - min(t / over, 1))^2), with t the fraction of training done: the sigmoid-shaped
+    ramp-up of Laine and Aila (ICLR 2017, arXiv:1610.02242).
+    """
+
+    weight: float
+    over: float
+
+    def at(self, progress: float) -> float:
+        remaining = 0.0 if self.over <= 0 else 1.0 - min(progress / self.over, 1.0)
+        return self.weight * math.exp(-5.0 * remaining**2)
+
+
+Weight = float | Ramp
+
+
+class Objective:
+    """The weighted sum of a cohort's named losses."""
+
+    def __init__(self, weights: Mapping[str, Weight]) -> None:
+        self.weights = dict(weights)
+
+    def table(self, names: Iterable[str]) -> dict[str, Weight]:
+        """The weight of each loss in ``names``, sorted by name.
+
+        Raises UserError for a loss that nothing weighs, and for a key that matches no loss.
+        """
+        names = sorted(names)
+        for key in self.weights:
+            if not any(fnmatchcase(name, key) for name in names):
+                raise unknown("loss in weights", key, names)
+        return {name: self._weight_of(name) for name in names}
+
+    def __call__(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
+        """The scalar to minimise; ``progress`` is the fraction of training done, in [0, 1].
+
+        Losses are summed in the order of their names, so the order of either table changes nothing, and
+        zero weights multiply: a switched-off loss stays in the graph, which therefore stays static.
+        """
+        names = sorted(losses)
+        weights = [self._at(self._weight_of(name), progress) for name in names]
+        stacked = torch.stack([losses[name] for name in names])
+        return (stacked * torch.tensor(weights, dtype=stacked.dtype).to(stacked.device, non_blocking=True)).sum()
+
+    def _weight_of(self, name: str) -> Weight:
+        for key in reversed(self.weights):
+            if fnmatchcase(name, key):
+                return self.weights[key]
+        raise UserError(f"No weight for loss '{name}'. Weighted: {', '.join(self.weights) or 'none'}.")
+
+    @staticmethod
+    def _at(weight: Weight, progress: float) -> float:
+        return weight.at(progress) if isinstance(weight, Ramp) else weight

@@ -1,0 +1,1 @@
+"""What people read: made from run files only, never from live objects."""

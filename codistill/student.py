@@ -1,0 +1,70 @@
+"""A student: any backbone behind one face, turning images into logits, an embedding and stage maps.
+
+A backbone is any module with the feature interface of timm:
+
+- ``forward_intermediates(images, output_fmt="NCHW")`` returns the final features and the list of stage maps;
+- ``forward_head(features)`` returns the embedding that a classifier reads;
+- ``head_hidden_size`` is that embedding's width.
+
+Shapes are never looked up in tables: ``observe_shapes`` reads them off one dry forward pass.
+"""
+
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class StudentOutput(NamedTuple):
+    """What a student (or a teacher that can itself be taught) says about B images, of K classes."""
+
+    logits: Tensor  # (B, K)
+    embedding: Tensor  # (B, D) what the classifier reads
+    feature_maps: tuple[Tensor, ...]  # (B, C_s, H_s, W_s) per stage, channels first whatever the backbone
+
+
+class StudentShape(NamedTuple):
+    """The sizes of one student's outputs, without the batch dimension."""
+
+    num_classes: int
+    embedding: int
+    feature_maps: tuple[tuple[int, int, int], ...]  # (C_s, H_s, W_s) per stage
+
+
+class Backbone(Protocol):
+    """The part of timm's feature interface that a student uses."""
+
+    head_hidden_size: int
+
+    def forward_intermediates(self, x: Tensor, *, output_fmt: str) -> tuple[Tensor, list[Tensor]]: ...
+
+    def forward_head(self, x: Tensor) -> Tensor: ...
+
+
+class Student(nn.Module):
+    """A backbone with a linear classifier. This is also the network that is deployed."""
+
+    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(cast(Backbone, backbone).head_hidden_size, num_classes)
+
+    def forward(self, images: Tensor) -> StudentOutput:
+        """See (B, C, H, W) images."""
+        backbone = cast(Backbone, self.backbone)
+        features, maps = backbone.forward_intermediates(images, output_fmt="NCHW")
+        embedding = backbone.forward_head(features)
+        return StudentOutput(self.classifier(embedding), embedding, tuple(maps))
+
+
+def observe_shapes(student: Student, image_shape: tuple[int, int, int]) -> StudentShape:
+    """The student's output sizes for images of (C, H, W), from one dry pass that leaves no trace in it."""
+    was_training = student.training
+    parameter = next(student.parameters())
+    try:
+        with torch.no_grad():
+            output = student.eval()(torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        student.train(was_training)
+    sizes = [tuple(feature_map.shape[1:]) for feature_map in output.feature_maps]
+    return StudentShape(output.logits.shape[1], output.embedding.shape[1], tuple(sizes))
