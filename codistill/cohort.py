@@ -169,4 +169,4 @@ def _check_names(
     for name, lesson in method.lessons.items():
         has_weights = any(True for _ in lesson.teacher.parameters())
         if name in students and (lesson.teacher.answers or has_weights):
-            raise UserError(f"The student name '{name}' is taken by this method's teacher. Name the student otherwise.")
+            raise UserError(f"The student name '{name}' is taken by a part of this method. Name the student otherwise.")

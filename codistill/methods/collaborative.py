@@ -15,6 +15,7 @@ settings start from the closest public designs, and every choice of ours is an a
 from collections.abc import Mapping
 
 from codistill.distill import KL
+from codistill.errors import UserError
 from codistill.method import Lesson, Method
 from codistill.methods.cpm import CollaborativeProcessing
 from codistill.methods.listen import Listen, everybody_else
@@ -52,6 +53,8 @@ def collaborative(
     }
     weights: dict[str, Weight] = {"*/ce": 1.0, "*/cpm_kl": Ramp(1.0, over=ramp), "*/peers_kl": Ramp(1.0, over=ramp)}
     for name in shapes:
+        if name in lessons:
+            raise UserError(f"The student name '{name}' is taken by a part of this method. Name the student otherwise.")
         # One lesson per student, so that each of these links too has a weight of its own.
         lessons[name] = Lesson(Listen({"cpm": [name]}, trust), {"kl": kl})
         weights[f"cpm/{name}_kl"] = Ramp(1.0, over=ramp)

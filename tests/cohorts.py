@@ -1,0 +1,52 @@
+"""Small cohorts and batches for tests."""
+
+from collections.abc import Sequence
+
+import torch
+
+from codistill import Batch, Cohort, Objective, Student, observe_shapes
+from codistill.methods import METHODS
+from codistill.models import MODELS
+from codistill.tasks import TASKS
+
+from backbones import PlainCNN, TinyViT
+
+CLASSES = 5
+SIZE = 16
+
+BACKBONES = {**MODELS, "cnn": PlainCNN, "vit": lambda: TinyViT(SIZE)}
+
+
+def make_cohort(
+    models: dict[str, str],
+    tasks: Sequence[str | None] = (),
+    method: str = "independent",
+    seed: int = 0,
+    view_statistics: str = "together",
+    **settings: object,
+) -> tuple[Cohort, Objective]:
+    """A cohort of models by student name, with one task or none for each, and its objective."""
+    torch.manual_seed(seed)
+    students = {name: Student(BACKBONES[model](), CLASSES) for name, model in models.items()}
+    shapes = {name: observe_shapes(student, (3, SIZE, SIZE)) for name, student in students.items()}
+    own = {
+        name: {task: TASKS[task](shapes[name])} if task else {}
+        for name, task in zip(students, tasks or [None] * len(students), strict=True)
+    }
+    built = METHODS[method](shapes, **settings)
+    weights = {f"{name}/{key}": task.default_weight for name, tasks_ in own.items() for key, task in tasks_.items()}
+    return Cohort(students, own, built, view_statistics), Objective({**built.weights, **weights})
+
+
+def make_batch(size: int = 6, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    images, second = torch.randn(2, size, 3, SIZE, SIZE, generator=generator)
+    labels = torch.randint(0, CLASSES, (size,), generator=generator)
+    return Batch(images, labels, second)
+
+
+def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of each parameter's gradient; zeros where there is none."""
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()
+    }

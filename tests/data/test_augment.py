@@ -1,0 +1,84 @@
+"""Whole-batch augmentation against one image at a time."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from codistill.data.augment import crop_and_flip, normalise, pad_reflect
+from codistill.data.images import Images, channel_statistics, resize
+from codistill.data.loader import TrainLoader
+from codistill.errors import UserError
+
+PIXELS = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = Images(PIXELS, torch.arange(5), tuple("abcde"))
+
+
+def loader(**settings: object) -> TrainLoader:
+    defaults = {"batch_size": 2, "mean": [0.5] * 3, "std": [0.25] * 3, "padding": 2, "flip": True, "seed": 0}
+    return TrainLoader(IMAGES, **{**defaults, **settings})  # type: ignore[arg-type]
+
+
+def test_padding_mirrors_at_the_border_as_torch_does() -> None:
+    expected = F.pad(PIXELS.permute(0, 3, 1, 2).float(), (3, 3, 3, 3), mode="reflect").permute(0, 2, 3, 1)
+    assert torch.equal(pad_reflect(PIXELS, 3).float(), expected)
+    assert pad_reflect(PIXELS, 0) is PIXELS
+
+
+def test_crops_and_flips_are_those_of_one_image_at_a_time() -> None:
+    padded = pad_reflect(PIXELS, 2)
+    rows, top, left = torch.tensor([3, 0, 3]), torch.tensor([0, 4, 2]), torch.tensor([1, 0, 4])
+    mirrored = torch.tensor([False, True, True])
+    crops = crop_and_flip(padded, rows, top, left, mirrored, (8, 8))
+    for i in range(3):
+        crop = padded[rows[i], top[i] : top[i] + 8, left[i] : left[i] + 8].permute(2, 0, 1)
+        assert torch.equal(crops[i], crop.flip(-1) if mirrored[i] else crop)
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalised_pixels_have_mean_zero_and_deviation_one() -> None:
+    mean, std = channel_statistics(PIXELS)
+    images = normalise(PIXELS.permute(0, 3, 1, 2), torch.tensor(mean), torch.tensor(std))
+    torch.testing.assert_close(images.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(images.std(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
+
+
+def test_halving_the_size_is_the_mean_of_two_by_two_pixels() -> None:
+    expected = PIXELS.float().unflatten(2, (4, 2)).unflatten(1, (4, 2)).mean(dim=(2, 4)).round()
+    assert torch.equal(resize(PIXELS, 4).float(), expected)
+    assert resize(PIXELS, 8) is PIXELS
+    assert resize(PIXELS, 12).shape == (5, 12, 12, 3)
+
+
+def test_an_epoch_sees_each_image_at_most_once_and_leaves_out_the_odd_ones() -> None:
+    batches = list(loader().epoch(0))
+    assert [len(batch.labels) for batch in batches] == [2, 2]
+    assert len(set(torch.cat([batch.labels for batch in batches]).tolist())) == 4
+
+
+def test_an_epoch_depends_on_seed_and_number_alone() -> None:
+    one, other = loader(), loader()
+    list(other.epoch(0))
+    first, again = next(one.epoch(3)), next(other.epoch(3))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, next(one.epoch(4)).images)
+    assert not torch.equal(first.images, next(loader(seed=1).epoch(3)).images)
+
+
+def test_without_padding_and_flip_the_images_stay_as_they_are() -> None:
+    for batch in loader(padding=0, flip=False).epoch(0):
+        pixels = PIXELS[batch.labels].permute(0, 3, 1, 2)
+        torch.testing.assert_close(batch.images, (pixels / 255 - 0.5) / 0.25)
+
+
+def test_a_second_augmentation_is_made_only_for_those_who_look_at_it() -> None:
+    assert next(loader().epoch(0)).second is None
+    batch = next(loader(views=("clean", "second")).epoch(0))
+    assert batch.second is not None
+    assert not torch.equal(batch.second, batch.images)
+
+
+def test_a_batch_larger_than_the_data_and_a_padding_larger_than_the_images_are_refused() -> None:
+    with pytest.raises(UserError, match="batch_size=6 is larger than the training data: 5 images"):
+        loader(batch_size=6)
+    with pytest.raises(UserError, match=r"augment.padding=8 must be smaller than the images \(8 pixels\)"):
+        loader(padding=8)

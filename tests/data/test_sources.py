@@ -1,0 +1,144 @@
+"""Digits, Parquet folders and image folders, good and bad."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codistill.data import open_source, prepare
+from codistill.errors import UserError
+
+datasets = pytest.importorskip("datasets")
+
+
+def png(seed: int, size: tuple[int, int] = (8, 8)) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_parquet(folder: Path, split: str, images: list[bytes], labels: list[int], classes: int = 3) -> None:
+    """The layout of CIFAR-100 on the hub: img, fine_label, coarse_label."""
+    features = datasets.Features(
+        img=datasets.Image(),
+        fine_label=datasets.ClassLabel(names=[f"class{i}" for i in range(classes)]),
+        coarse_label=datasets.ClassLabel(names=["all"]),
+    )
+    columns = {"img": [{"bytes": b, "path": None} for b in images], "fine_label": labels, "coarse_label": [0] * len(labels)}
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = datasets.Dataset.from_dict(columns, features=features)
+    rows.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    labels = [i % 3 for i in range(30)]
+    write_parquet(tmp_path / "data", "train", [png(i) for i in range(30)], labels)
+    write_parquet(tmp_path / "data", "test", [png(100 + i) for i in range(6)], labels[:6])
+    return tmp_path / "data"
+
+
+def test_digits_are_split_with_every_digit_on_both_sides() -> None:
+    splits = prepare(open_source("digits"))
+    assert [len(part.labels) for part in splits if part] == [1078, 120, 599]
+    assert all(set(part.labels.tolist()) == set(range(10)) for part in splits if part)
+    assert splits.train.pixels.shape[1:] == (8, 8, 3)
+    assert splits.train.pixels.dtype == torch.uint8
+
+
+def test_a_parquet_folder_in_the_public_layout_is_read_pixel_by_pixel(folder: Path) -> None:
+    splits = prepare(open_source(str(folder)), validation=0.2)
+    assert [len(part.labels) for part in splits if part] == [24, 6, 6]
+    assert splits.train.class_names == ("class0", "class1", "class2")
+    with Image.open(io.BytesIO(png(100))) as image:
+        assert torch.equal(splits.test.pixels[0], torch.from_numpy(np.array(image)))
+
+
+def test_classes_are_cut_in_all_splits_and_training_images_in_train_only(folder: Path) -> None:
+    splits = prepare(open_source(str(folder)), classes=2, per_class=3, validation=0.2)
+    assert torch.bincount(splits.train.labels).tolist() == [3, 3]
+    assert torch.bincount(splits.test.labels).tolist() == [2, 2]
+    assert len(splits.train.class_names) == 2
+
+
+def test_the_test_images_do_not_depend_on_how_train_is_cut(folder: Path) -> None:
+    source = open_source(str(folder))
+    one, other = prepare(source, validation=0.2), prepare(source, per_class=2, validation=0, seed=0)
+    assert torch.equal(one.test.pixels, other.test.pixels)
+    assert other.validation is None
+
+
+def test_validation_and_test_are_carved_where_the_data_has_train_only(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "data", "train", [png(i) for i in range(30)], [i % 3 for i in range(30)])
+    splits = prepare(open_source(str(tmp_path / "data")), validation=0.25)
+    assert [len(part.labels) for part in splits if part] == [18, 6, 6]
+
+
+def test_another_label_column_is_chosen_by_name(folder: Path) -> None:
+    with pytest.raises(UserError, match="Unknown label column .* 'coarse'.*Did you mean 'coarse_label'"):
+        open_source(str(folder), label="coarse")
+    assert open_source(str(folder), label="coarse_label").class_names == ("all",)
+
+
+def test_a_folder_of_class_folders_is_read(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for i in range(4):
+                (tmp_path / "data" / split / name / f"{i}.png").write_bytes(png(i, (8, 8 + i)))
+    source = open_source(str(tmp_path / "data"))
+    assert source.class_names == ("cat", "dog")
+    with pytest.raises(UserError, match="images of different sizes .* Set data.image_size"):
+        prepare(source, validation=0.25)
+    assert prepare(source, validation=0.25, image_size=6).train.pixels.shape == (6, 6, 6, 3)
+
+
+def test_a_folder_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'/no/where' does not exist"):
+        open_source("/no/where")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty' is empty: it should hold Parquet files"):
+        open_source(str(tmp_path / "empty"))
+
+
+def test_a_hub_name_that_cannot_be_found_says_that_no_such_folder_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str) -> None:
+        raise ConnectionError("Couldn't reach the hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(UserError, match=r"no such local folder.*'someone/nothing'.*Couldn't reach the hub"):
+        open_source("someone/nothing")
+
+
+def test_an_image_that_cannot_be_decoded_is_named_by_split_and_row(tmp_path: Path) -> None:
+    images = [png(i) for i in range(12)]
+    images[7] = images[7][:60]
+    write_parquet(tmp_path / "data", "train", images, [i % 3 for i in range(12)])
+    with pytest.raises(UserError, match="split 'train', row 7: the image cannot be decoded"):
+        prepare(open_source(str(tmp_path / "data")), validation=0.25)
+
+
+def test_a_class_that_one_split_lacks_is_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "data", "train", [png(i) for i in range(12)], [i % 3 for i in range(12)])
+    write_parquet(tmp_path / "data", "test", [png(i) for i in range(4)], [0, 1, 0, 1])
+    with pytest.raises(UserError, match="Split 'test' has no image of 1 of the classes: 'class2'"):
+        prepare(open_source(str(tmp_path / "data")))
+
+
+def test_labels_that_are_plain_numbers_or_words_become_classes(tmp_path: Path) -> None:
+    rows = {"picture": [{"bytes": png(i), "path": None} for i in range(6)], "label": ["oak", "elm", "ash"] * 2}
+    features = datasets.Features(picture=datasets.Image(), label=datasets.Value("string"))
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "data" / "train.parquet"))
+    source = open_source(str(tmp_path / "data"))
+    assert source.class_names == ("ash", "elm", "oak")
+    assert source.labels("train").tolist() == [2, 1, 0, 2, 1, 0]

@@ -1,0 +1,174 @@
+"""A run as a whole: repeatable to the bit, resumable to the bit, and safe when it goes wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from codistill import UserError, experiment
+from codistill.config import RunConfig, make_config
+from codistill.engine.meter import DivergedError
+from codistill.engine.recorder import Progress, Recorder
+from codistill.run_files import read_config, read_metrics, read_summary
+
+SHORT = {"students": {"a": "resnet8", "b": "resnet8"}, "data": {"name": "digits", "per_class": 12}, "batch_size": 32}
+
+
+class Silent:
+    """Shows nothing."""
+
+    def tick(self, progress: Progress) -> None: ...
+
+    def line(self, progress: Progress) -> None: ...
+
+
+def short(**more: Any) -> RunConfig:
+    return make_config({**SHORT, "epochs": 2, "log_every": 2, **more})
+
+
+def run(config: RunConfig, folder: Path, **options: bool) -> dict[str, Any]:
+    return experiment.train(config, folder, Silent(), **options)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["cohort"]
+
+
+def steady(folder: Path) -> list[dict[str, Any]]:
+    """The metrics without what a clock wrote."""
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(folder)]
+
+
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit(tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        run(short(seed=seed), tmp_path / name)
+    torch.testing.assert_close(weights(tmp_path / "one"), weights(tmp_path / "again"), atol=0, rtol=0)
+    assert steady(tmp_path / "one") == steady(tmp_path / "again")
+    first = "students.a.backbone.conv.weight"
+    assert not torch.equal(weights(tmp_path / "one")[first], weights(tmp_path / "other")[first])
+
+
+def test_a_run_folder_holds_all_that_is_promised(tmp_path: Path) -> None:
+    summary = run(short(), tmp_path / "run")
+    files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    students = {"students/a.safetensors", "students/b.safetensors"}
+    assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", *students}
+    assert read_summary(tmp_path / "run") == summary
+    assert set(summary["test_accuracy"]) == {"students", "teacher", "ensemble"}
+    assert set(summary["test_accuracy"]["students"]) == {"a", "b"}
+    assert summary["parameters"]["students"] == {"a": 78_042, "b": 78_042}
+    assert 0 < summary["parameters"]["training_only"] < 2 * 78_042
+    promised = {"images_per_second", "peak_memory_bytes", "seconds", "seed", "versions", "commit"}
+    assert promised <= set(summary)
+    lines = read_metrics(tmp_path / "run")
+    assert [(line["kind"], line["epoch"], line["step"]) for line in lines] == [
+        ("interval", 1, 2),
+        ("epoch", 1, 3),
+        ("interval", 2, 4),
+        ("interval", 2, 6),
+        ("epoch", 2, 6),
+    ]
+    assert {"a/ce", "a/rotation", "b/supcon", "cpm/ce", "total"} <= set(lines[0]["losses"])
+
+
+def test_the_written_configuration_alone_reproduces_the_run(tmp_path: Path) -> None:
+    run(short(), tmp_path / "run")
+    run(make_config(read_config(tmp_path / "run")), tmp_path / "again")
+    torch.testing.assert_close(weights(tmp_path / "run"), weights(tmp_path / "again"), atol=0, rtol=0)
+    assert (tmp_path / "run" / "config.yaml").read_text() == (tmp_path / "again" / "config.yaml").read_text()
+
+
+def test_the_written_configuration_leaves_nothing_to_be_filled_in(tmp_path: Path) -> None:
+    run(short(), tmp_path / "run")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["augment"] == {"padding": 1, "flip": False}
+    assert set(config) == set(RunConfig.model_fields)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short(epochs=4)
+    run(config, tmp_path / "whole")
+
+    after_step = Recorder.after_step
+
+    def killed_in_the_third_epoch(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
+        if step == 7:
+            raise Killed
+        after_step(self, epoch, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_step", killed_in_the_third_epoch)
+        with pytest.raises(Killed):
+            run(config, tmp_path / "broken")
+    with pytest.raises(UserError, match=r"holds an unfinished run.*train --resume"):
+        run(config, tmp_path / "broken")
+    run(config, tmp_path / "broken", resume=True)
+    torch.testing.assert_close(weights(tmp_path / "broken"), weights(tmp_path / "whole"), atol=0, rtol=0)
+    assert steady(tmp_path / "broken") == steady(tmp_path / "whole")
+    assert read_summary(tmp_path / "broken")["test_accuracy"] == read_summary(tmp_path / "whole")["test_accuracy"]
+
+
+def test_a_loss_that_turns_nan_stops_the_run_with_its_name_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codistill.tasks import SupCon
+
+    forward, calls = SupCon.forward, []
+
+    def nan_in_the_second_epoch(self: SupCon, *seen: Any) -> torch.Tensor:
+        calls.append(1)  # one dry step, then three steps an epoch
+        return forward(self, *seen) * (float("nan") if len(calls) > 5 else 1.0)
+
+    monkeypatch.setattr(SupCon, "forward", nan_in_the_second_epoch)
+    with pytest.raises(DivergedError, match="Loss b/supcon, total is NaN or infinite"):
+        run(short(log_every=100), tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["epochs_done"] == 1
+    assert all(value.isfinite().all() for value in state["cohort"].values())
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    from codistill import Student
+    from codistill.models import MODELS
+
+    run(short(), tmp_path / "run")
+    path = tmp_path / "run" / "students" / "b.safetensors"
+    student = Student(MODELS["resnet8"](), 10)
+    student.load_state_dict(load_file(path))
+    in_cohort = {k.removeprefix("students.b."): v for k, v in weights(tmp_path / "run").items() if k.startswith("students.b.")}
+    torch.testing.assert_close(student.state_dict(), in_cohort, atol=0, rtol=0)
+    with safe_open(path, "pt") as file:
+        assert set(file.metadata()) == {"model", "class_names", "image_size", "mean", "std"}
+
+
+def test_evaluating_again_gives_the_accuracy_of_the_summary(tmp_path: Path) -> None:
+    summary = run(short(method="dml"), tmp_path / "run")
+    accuracy, read = experiment.evaluate_run(tmp_path / "run")
+    assert accuracy._asdict() == summary["test_accuracy"] == read["test_accuracy"]
+    assert accuracy.teacher is None
+
+
+def test_nothing_is_written_when_something_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="batch_size=999 is larger than the training data: 120 images"):
+        run(short(batch_size=999), tmp_path / "run")
+    with pytest.raises(UserError, match="Unknown loss in weights 'a/cpm'"):
+        run(short(weights={"a/cpm": 0.0}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_clipping_and_bfloat16_and_the_step_schedule_train_too(tmp_path: Path) -> None:
+    config = short(optimizer={"clip_norm": 1.0, "schedule": "step"}, precision="bf16", view_statistics="clean_only")
+    summary = run(config, tmp_path / "run")
+    assert summary["test_accuracy"]["ensemble"] >= 0

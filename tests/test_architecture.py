@@ -1,0 +1,89 @@
+"""Who may import whom. The rules are drawn in docs/architecture.md; here they hold."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import codistill
+
+PACKAGE = Path(codistill.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# part of the package -> the parts that it may import, besides itself and `errors`
+ALLOWED: dict[str, set[str]] = {
+    "batch": set(),
+    "errors": set(),
+    "student": set(),
+    "objective": set(),
+    "views": {"batch"},
+    "teacher": {"batch", "student"},
+    "distill": {"student", "teacher"},
+    "method": {"distill", "objective", "teacher"},
+    "tasks": {"batch", "student", "views"},
+    "methods": {"batch", "student", "teacher", "distill", "method", "objective"},
+    "models": set(),
+    "cohort": {"batch", "student", "tasks", "teacher", "method", "views"},
+    "data": {"batch"},
+    "engine": {"batch", "objective", "cohort", "data"},
+    "run_files": set(),
+    "report": {"run_files"},
+    "config": {"methods", "models", "objective", "tasks"},
+    "display": {"engine"},
+    "__init__": {"batch", "cohort", "method", "objective", "student", "teacher"},
+    # The two that put everything together.
+    "experiment": {"*"},
+    "cli": {"*"},
+}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            modules.add(node.module or "")
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
+    part = part_of(path)
+    assert part in ALLOWED, f"'{part}' is new: say in ALLOWED what it may import"
+    own = {name.split(".")[1] for name in imports_of(path) if name.startswith("codistill.")}
+    parts = {part_of(file) for file in FILES} - {"__init__"}
+    forbidden = (own & parts) - ALLOWED[part] - {part, "errors"}
+    assert "*" in ALLOWED[part] or not forbidden, f"{path} may not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize(
+    ("library", "only_in"),
+    [("timm", "models"), ("accelerate", "engine/runtime.py"), ("datasets", "data/hub.py"), ("typer", "cli.py")],
+)
+def test_a_library_is_known_in_one_place_only(library: str, only_in: str) -> None:
+    knowing = [
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if any(name.split(".")[0] == library for name in imports_of(path))
+    ]
+    assert all(path.startswith(only_in) for path in knowing), knowing
+
+
+def test_reports_are_made_without_torch() -> None:
+    files = [path for path in FILES if part_of(path) in ("report", "run_files")]
+    assert files
+    assert not [path for path in files if any(name.split(".")[0] == "torch" for name in imports_of(path))]
+
+
+def test_targets_are_detached_in_one_place() -> None:
+    for path in FILES:
+        if part_of(path) in ("distill", "tasks", "teacher"):
+            assert ".detach(" not in path.read_text(encoding="utf-8"), path

@@ -1,0 +1,129 @@
+"""The training step."""
+
+from itertools import product
+
+import pytest
+import torch
+from cohorts import gradients, make_batch, make_cohort
+
+from codistill import UserError
+from codistill.methods import METHODS
+from codistill.tasks import TASKS
+
+TWO = {"a": "resnet8", "b": "resnet8"}
+MIXED = {"res": "resnet14", "plain": "cnn", "vit": "vit"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pair", list(product([None, *TASKS], repeat=2)), ids=str)
+def test_three_architectures_train_a_step_under_every_method_and_task_pair(method: str, pair: tuple[str, str]) -> None:
+    cohort, objective = make_cohort(MIXED, [*pair, pair[0]], method)
+    losses = cohort(make_batch())
+    objective.table(losses)  # no loss without a weight, no weight without a loss
+    objective(losses).backward()
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    without = [name for name, parameter in cohort.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+def test_one_backward_equals_one_per_student() -> None:
+    cohort, objective = make_cohort(MIXED, ["rotation", "supcon", "contrastive"], "dml")
+    cohort.students["vit"].eval()  # its dropout would differ between the two passes
+    batch = make_batch()
+    objective(cohort(batch)).backward()
+    together = gradients(cohort)
+    cohort.zero_grad()
+    for student in MIXED:
+        losses = cohort(batch)
+        own = {name: loss * float(name.startswith(f"{student}/")) for name, loss in losses.items()}
+        objective(own).backward()
+    torch.testing.assert_close(gradients(cohort), together, atol=1e-5, rtol=1e-4)
+
+
+def test_each_view_is_made_once_and_each_student_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from codistill import cohort as module
+
+    cohort, _ = make_cohort(MIXED, ["rotation", "contrastive", None])
+    made: list[str] = []
+
+    def counting(view: str, make):  # type: ignore[no-untyped-def]
+        return lambda batch: made.append(view) or make(batch)
+
+    monkeypatch.setattr(module, "VIEWS", {view: counting(view, make) for view, make in module.VIEWS.items()})
+    looks: list[tuple[str, int]] = []
+    for name, student in cohort.students.items():
+        student.register_forward_hook(lambda _, images, __, name=name: looks.append((name, len(images[0]))))
+    cohort(make_batch(6))
+    assert sorted(made) == ["clean", "rot180", "rot270", "rot90"]
+    assert looks == [("res", 24), ("plain", 24), ("vit", 6)]
+
+
+def test_only_clean_images_count_as_statistics_if_so_asked() -> None:
+    def statistics(view_statistics: str, tasks: list[str | None]) -> torch.Tensor:
+        cohort, _ = make_cohort(TWO, tasks, view_statistics=view_statistics)
+        cohort(make_batch())
+        return cohort.students["a"].backbone.bn.running_mean.clone()
+
+    alone = statistics("together", [None, None])
+    torch.testing.assert_close(statistics("clean_only", ["rotation", None]), alone)
+    assert not torch.allclose(statistics("together", ["rotation", None]), alone, atol=1e-6)
+
+
+def test_the_clean_marks_do_not_depend_on_other_views_in_clean_only() -> None:
+    alone, _ = make_cohort(TWO, [None, None])
+    with_task, _ = make_cohort(TWO, ["rotation", "contrastive"], view_statistics="clean_only")
+    torch.testing.assert_close(alone(make_batch())["a/ce"], with_task(make_batch())["a/ce"])
+
+
+def test_students_start_from_the_same_weights_whatever_method_and_tasks_they_get() -> None:
+    plain, _ = make_cohort(TWO)
+    rich, _ = make_cohort(TWO, ["rotation", "supcon"], "collaborative")
+    torch.testing.assert_close(plain.students.state_dict(), rich.students.state_dict(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_cohort_gives_the_same_losses(method: str) -> None:
+    cohort, _ = make_cohort(MIXED, ["rotation", "supcon", "contrastive"], method)
+    cohort.students["vit"].eval()  # its dropout would differ between the two passes
+    batch = make_batch()
+    # The eager pass comes second, so that batch normalisation and reliability have seen the batch in both.
+    compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")
+    state = {key: value.clone() for key, value in cohort.state_dict().items()}
+    fast = compiled(batch)
+    cohort.load_state_dict(state)
+    torch.testing.assert_close(fast, cohort(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_parameter_groups_hold_every_parameter_once() -> None:
+    cohort, _ = make_cohort(TWO, ["rotation", "supcon"], "collaborative")
+    groups = cohort.parameter_groups()
+    assert list(groups) == ["a", "b", "cpm", "a/rotation", "b/supcon"]
+    grouped = [id(parameter) for group in groups.values() for parameter in group]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in cohort.parameters())
+
+
+@pytest.mark.parametrize("model", ["resnet8", "resnet20", "resnet32"])
+def test_what_is_there_for_training_only_is_smaller_than_the_students_together(model: str) -> None:
+    cohort, _ = make_cohort({"a": model, "b": model}, ["rotation", "supcon"], "collaborative")
+    students, training_only = cohort.parameter_counts()
+    assert 0 < training_only <= sum(students.values())
+
+
+def test_predictions_come_from_every_student_and_from_the_teacher_that_answers() -> None:
+    cohort, _ = make_cohort(MIXED, method="collaborative")
+    logits = cohort.eval().predict(make_batch(3).images)
+    assert list(logits) == [*MIXED, "cpm"]
+    assert all(answer.shape == (3, 5) for answer in logits.values())
+
+
+@pytest.mark.parametrize(
+    ("students", "message"),
+    [
+        ({"a": "resnet8"}, "at least two students, got 1"),
+        ({"a/b": "resnet8", "c": "resnet8"}, "may not be empty or contain"),
+        ({"cpm": "resnet8", "b": "resnet8"}, "'cpm' is taken by a part of this method"),
+    ],
+)
+def test_names_that_would_be_ambiguous_are_refused(students: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_cohort(students, method="collaborative" if len(students) > 1 else "independent")

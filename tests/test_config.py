@@ -1,0 +1,104 @@
+"""Reading configurations: shorthands, overrides, and every way to get them wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from codistill.config import RunConfig, load_config, make_config
+from codistill.errors import UserError
+from codistill.objective import Ramp
+
+
+def test_nothing_at_all_is_a_complete_configuration() -> None:
+    config = load_config()
+    assert config.students == {"resnet8_1": "resnet8", "resnet8_2": "resnet8"}
+    assert [[task.name for task in own] for own in config.tasks] == [["rotation"], ["supcon"]]
+    assert config.method.name == "collaborative"
+    assert config.data.name == "digits"
+
+
+def test_what_is_written_reads_back_equal() -> None:
+    given = ["students={a: resnet8, b: resnet20}", "tasks=[[rotation,supcon],none]", "method=dml", "method.ramp=0.3"]
+    config = load_config(None, [*given, "weights={'a/*_kl': {weight: 2, over: 0.1}, 'b/ce': 0.5}"])
+    assert make_config(yaml.safe_load(config.to_yaml())) == config
+    assert config.weights["a/*_kl"] == Ramp(2.0, 0.1)
+
+
+def test_overrides_win_over_the_recipe_and_the_last_one_over_all(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("epochs: 7\noptimizer: {lr: 0.3}\ndata: {image_size: 16}\n")
+    config = load_config(recipe, ["optimizer.lr=0.05", "seed=3", "seed=4", "data=somewhere"])
+    assert (config.epochs, config.optimizer.lr, config.seed) == (7, 0.05, 4)
+    assert (config.data.name, config.data.image_size) == ("somewhere", 16)
+
+
+def test_another_method_starts_over_from_its_own_settings(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("method: {name: collaborative, heads: 2}\n")
+    assert load_config(recipe, ["method.heads=8"]).method.settings["heads"] == 8
+    assert load_config(recipe, ["method=dml"]).method.settings == {"temperature": 1.0, "ramp": 0.0}
+
+
+def test_one_task_is_for_all_students_and_none_is_for_nobody() -> None:
+    def names(*overrides: str) -> list[list[str]]:
+        return [[task.name for task in own] for own in load_config(None, overrides).tasks]
+
+    assert names("tasks=rotation") == [["rotation"], ["rotation"]]
+    assert names("tasks=none") == names("tasks=[]") == [[], []]
+    assert names("tasks=[none, supcon]") == [[], ["supcon"]]
+
+
+def test_a_task_takes_settings_and_a_weight() -> None:
+    (own, _) = load_config(None, ["tasks=[{name: rotation, hierarchical: false, weight: 0.5}, none]"]).tasks
+    assert own[0].settings == {"hierarchical": False}
+    assert own[0].weight == 0.5
+
+
+def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
+    students = load_config(None, ["students=[resnet8,resnet20,resnet8]", "tasks=none"]).students
+    assert students == {"resnet8_1": "resnet8", "resnet20": "resnet20", "resnet8_2": "resnet8"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method=dmll", r"Unknown method 'dmll'. Did you mean 'dml'\? Choices: independent, dml, collaborative"),
+        ("tasks=[rotaton,supcon]", r"Unknown task 'rotaton'. Did you mean 'rotation'\?"),
+        ("students=[resnet8,resnt20]", r"Unknown model 'resnt20'. Did you mean 'resnet20'\?"),
+        ("optimiser.lr=1", r"Unknown key 'optimiser'. Did you mean 'optimizer'\?"),
+        ("optimizer.learning=1", "Unknown key 'optimizer.learning'.*optimizer.lr"),
+        ("optimizer=sgd", "optimizer should be a mapping with keys among lr"),
+        ("optimizer.lr=-1", r"optimizer.lr: Input should be greater than 0 \(got -1\)"),
+        ("optimizer.lr=fast", "optimizer.lr: Input should be a valid number"),
+        ("method.temprature=3", r"setting of method 'collaborative' 'temprature'. Did you mean 'temperature'\?"),
+        ("method={name: dml, temperature: hot}", "In method 'dml': temperature: Input should be a valid number"),
+        ("tasks=[{name: supcon, tau: 1}, none]", "setting of task 'supcon' 'tau'"),
+        ("tasks=[rotation,supcon,supcon]", "3 tasks for 2 students"),
+        ("tasks=[[rotation,rotation],none]", "has the same task twice"),
+        ("students=[resnet8]", "at least two students, got 1"),
+        ("students=resnet8", "a list of models or a mapping"),
+        ("epochs", "not of the form key=value"),
+        ("epochs=[", "not valid YAML"),
+        ("data.validation=1", "data.validation: Input should be less than 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(None, [override])
+    assert "Value error" not in str(caught.value)  # pydantic's own wrapping
+
+
+def test_a_recipe_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'.*nowhere.yaml' does not exist"):
+        load_config(tmp_path / "nowhere.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UserError, match="should hold keys and values, holds a list"):
+        load_config(tmp_path / "list.yaml")
+
+
+def test_a_users_weight_is_an_exception_to_the_methods_rule() -> None:
+    config = make_config({"weights": {"resnet8_1/cpm_kl": 0}})
+    table = config.objective_weights({"*/cpm_kl": 1.0})
+    assert list(table)[-1] == "resnet8_1/cpm_kl"
+    assert isinstance(config, RunConfig)

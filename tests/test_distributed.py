@@ -1,0 +1,39 @@
+"""Two processes under DistributedDataParallel."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from cohorts import gradients, make_batch, make_cohort
+from torch.nn.parallel import DistributedDataParallel
+
+STUDENTS = {"a": "resnet8", "b": "cnn"}
+
+
+def _half(rank: int, meeting_point: str, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
+    cohort, objective = make_cohort(STUDENTS, ["rotation", "supcon"], "collaborative")
+    wrapped = DistributedDataParallel(cohort, find_unused_parameters=False)
+    for _ in range(2):  # a parameter left out in the first step raises in the second
+        wrapped.zero_grad()
+        objective(wrapped(make_batch(seed=rank))).backward()
+        if not Path(out, f"{rank}.pt").exists():
+            torch.save(gradients(cohort), Path(out, f"{rank}.pt"))
+    dist.destroy_process_group()
+
+
+def test_two_processes_end_with_the_average_of_their_gradients() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_half, (f"{folder}/meet", folder), nprocs=2)
+        found = [torch.load(Path(folder, f"{rank}.pt")) for rank in range(2)]
+    each = []
+    for rank in range(2):
+        cohort, objective = make_cohort(STUDENTS, ["rotation", "supcon"], "collaborative")
+        objective(cohort(make_batch(seed=rank))).backward()
+        each.append(gradients(cohort))
+    average = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
+    torch.testing.assert_close(found[0], average, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[0], found[1], atol=0, rtol=0)
