@@ -34,7 +34,7 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=
 
 
 def _keys_help() -> str:
-    rows = [f"{key:<24} {default:<12} {description}".rstrip() for key, default, description in describe_fields()]
+    rows = [f"{key:<24} {default:<18} {description}".rstrip() for key, default, description in describe_fields()]
     return "\n\n[bold]Keys[/bold] (name, default, meaning)\n\n\b\n" + escape("\n".join(rows))
 
 
@@ -45,10 +45,11 @@ def _train_help() -> str:
             "codistill train\n"
             "codistill train recipes/cifar100_resnet32.yaml optimizer.lr=0.05 seed=3\n"
             "codistill train data=FOLDER students=[resnet20,resnet20] tasks=[rotation,supcon] epochs=200 run=runs/a\n"
-            "codistill train students={small: resnet8, large: resnet20} tasks=[[rotation,supcon],none] method=dml\n"
+            "codistill train 'students={small: resnet8, large: resnet20}' tasks=[[rotation,supcon],none] method=dml\n"
             "codistill train --resume runs/a"
         )
-        + "\n\nA task or the method takes settings as a mapping: method={name: dml, temperature: 3}, or method.temperature=3."
+        + "\n\nA task or the method takes settings as a mapping: method={name: dml, temperature: 3}; for the method "
+        + "also method.temperature=3. In most shells a value with spaces or braces needs quotes."
         + _keys_help()
         + "\n\nSee also: codistill methods, tasks, models."
     )
@@ -114,11 +115,7 @@ def compare_command(
     if markdown:
         sys.stdout.write(compare.markdown(comparison))
     else:
-        header, rows = compare.table(comparison)
-        shown = Table(*header)
-        for row in rows:
-            shown.add_row(*map(escape, row))
-        console.print(shown)
+        _print_table(*compare.table(comparison))
     if comparison.differing_terms:
         errors.print(f"These rows do not compete, for they differ in: {', '.join(comparison.differing_terms)}.")
 
@@ -175,6 +172,18 @@ def _print_accuracy(accuracy: Accuracy) -> None:
     console.print(table)
 
 
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    """A row for each group of runs where that fits the terminal, else a column for each."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) + 3 for column in zip(*lines, strict=True)]
+    if sum(widths) >= console.width:
+        lines = [list(column) for column in zip(*lines, strict=True)]
+    table = Table(*map(escape, lines[0]))
+    for line in lines[1:]:
+        table.add_row(*map(escape, line))
+    console.print(table)
+
+
 def _print_parameters(parameters: Mapping[str, Any]) -> None:
     students = sum(parameters["students"].values())
     each = ", ".join(f"{name} {count:,}" for name, count in parameters["students"].items())
@@ -201,7 +210,8 @@ def main() -> None:
         raise SystemExit(2) from None
     except DivergedError as error:
         errors.print(
-            f"[bold red]Training diverged:[/bold red] {escape(str(error))} The checkpoint of the last good epoch is kept. "
+            f"[bold red]Training diverged:[/bold red] {escape(str(error))} "
+            "The checkpoint of the last good epoch is kept. "
             "Try a lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5.",
             soft_wrap=True,
         )

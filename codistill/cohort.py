@@ -6,6 +6,7 @@ is compared with its target. Every loss comes back under its name, none of them 
 """
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,7 @@ class Cohort(nn.Module):
 
         losses = {f"{name}/ce": F.cross_entropy(output.logits, batch.labels) for name, output in outputs.items()}
         for name, tasks in self.tasks.items():
-            for task_name, task in tasks.items():
+            for task_name, task in cast(nn.ModuleDict, tasks).items():
                 losses[f"{name}/{task_name}"] = task(seen[name], batch)
 
         for lesson_name, lesson in self.lessons.items():
@@ -107,7 +108,7 @@ class Cohort(nn.Module):
         """The parameters of each student, of each of its tasks and of each teacher, by name; none twice."""
         modules = [*self.students.items(), *self.teachers.items()]
         for name, tasks in self.tasks.items():
-            modules += [(f"{name}/{task_name}", task) for task_name, task in tasks.items()]
+            modules += [(f"{name}/{key}", task) for key, task in cast(nn.ModuleDict, tasks).items()]
         groups: dict[str, list[nn.Parameter]] = {}
         taken: set[nn.Parameter] = set()
         for name, module in modules:
@@ -137,9 +138,7 @@ class Cohort(nn.Module):
         return {CLEAN: clean, **_split(wanted[1:], others)}
 
     def _teacher(self, name: str) -> Teacher:
-        teacher = self.teachers[name]
-        assert isinstance(teacher, Teacher)
-        return teacher
+        return cast(Teacher, self.teachers[name])
 
 
 def _split(views: tuple[str, ...], joined: StudentOutput) -> dict[str, StudentOutput]:
@@ -147,7 +146,8 @@ def _split(views: tuple[str, ...], joined: StudentOutput) -> dict[str, StudentOu
     logits, embeddings = joined.logits.chunk(len(views)), joined.embedding.chunk(len(views))
     maps = zip(*(feature_map.chunk(len(views)) for feature_map in joined.feature_maps), strict=True)
     return {
-        view: StudentOutput(*parts) for view, *parts in zip(views, logits, embeddings, maps, strict=True)
+        view: StudentOutput(own_logits, embedding, own_maps)
+        for view, own_logits, embedding, own_maps in zip(views, logits, embeddings, maps, strict=True)
     }
 
 
@@ -155,9 +155,7 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _check_names(
-    students: Mapping[str, Student], tasks: Mapping[str, Mapping[str, Task]], method: Method
-) -> None:
+def _check_names(students: Mapping[str, Student], tasks: Mapping[str, Mapping[str, Task]], method: Method) -> None:
     if len(students) < 2:
         raise UserError(f"A cohort needs at least two students, got {len(students)}.")
     for name in students:

@@ -18,6 +18,10 @@ from codistill.models import MODELS
 from codistill.objective import Ramp, Weight
 from codistill.tasks import TASKS
 
+STUDENTS = ["resnet8", "resnet8"]
+TASKS_OF_EACH = ["rotation", "supcon"]
+METHOD = "collaborative"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,9 +82,16 @@ class TaskConfig(Named):
 class RunConfig(_Strict):
     """Everything that a run depends on."""
 
-    students: dict[str, str] = Field(description="model of each student, by a name of your choice")
-    tasks: list[list[TaskConfig]] = Field(description="tasks of each student, in the students' order")
-    method: Named = Field(description="how the students learn from each other")
+    # The defaults of these three are shorthands; _spell_out completes them like the user's own.
+    students: dict[str, str] = Field(
+        description="models, as a list or as a mapping from a name of your choice",
+        json_schema_extra={"short": str(STUDENTS)},
+    )
+    tasks: list[list[TaskConfig]] = Field(
+        description="one for each student, in order; one for all; or none",
+        json_schema_extra={"short": str(TASKS_OF_EACH)},
+    )
+    method: Named = Field(description="how students learn from each other", json_schema_extra={"short": METHOD})
     weights: dict[str, float | Ramp] = Field({}, description="loss name or pattern -> weight; the last match wins")
     view_statistics: Literal["together", "clean_only"] = Field(
         "together", description="which views count in batch normalisation"
@@ -100,9 +111,9 @@ class RunConfig(_Strict):
     @classmethod
     def _spell_out(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Shorthands -> the full form: lists of models, task names, a method's name."""
-        students = _name_students(given.get("students", ["resnet8", "resnet8"]))
-        tasks = _tasks_of_each(given.get("tasks", ["rotation", "supcon"]), list(students))
-        method = _named(given.get("method", "collaborative"), "method", METHODS)
+        students = _name_students(given.get("students", STUDENTS))
+        tasks = _tasks_of_each(given.get("tasks", TASKS_OF_EACH), list(students))
+        method = _named(given.get("method", METHOD), "method", METHODS)
         return {**given, "students": students, "tasks": tasks, "method": method}
 
     def objective_weights(self, method_weights: Mapping[str, Weight]) -> dict[str, Weight]:
@@ -137,7 +148,9 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
 
 def make_config(given: Mapping[str, Any]) -> RunConfig:
     """A configuration from a nested mapping, with shorthands allowed."""
-    given = {key: {"name": value} if key == "data" and isinstance(value, str) else value for key, value in given.items()}
+    given = dict(given)
+    if isinstance(given.get("data"), str):
+        given["data"] = {"name": given["data"]}
     _check_keys(RunConfig, given)
     try:
         return RunConfig.model_validate(given)
@@ -169,7 +182,7 @@ def _set(given: dict[str, Any], path: list[str], value: Any) -> None:
     inner = given.get(head)
     given[head] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
     if head == "method":
-        given[head].setdefault("name", "collaborative")
+        given[head].setdefault("name", METHOD)
     if head == "weights":  # a loss name may hold dots
         rest = [".".join(rest)]
     _set(given[head], rest, value)
@@ -227,7 +240,7 @@ def _named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> 
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-        raise UserError(f"A {kind} should be a name or a mapping with 'name', got {given!r}. Choices: {', '.join(choices)}.")
+        raise UserError(f"A {kind} should be one of {', '.join(choices)}, or a mapping with 'name', got {given!r}.")
     name = given["name"]
     if name not in choices:
         raise unknown(kind, name, choices)
@@ -278,7 +291,9 @@ def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> lis
         if isinstance(kind, type) and issubclass(kind, _Strict):
             rows += describe_fields(kind, f"{prefix}{name}.")
         else:
-            default = "" if field.is_required() else str(field.default)
+            extra = field.json_schema_extra
+            shown = extra["short"] if isinstance(extra, dict) else field.default
+            default = "" if shown is None else str(shown).replace("'", "").replace(", ", ",")
             choices = " | ".join(map(str, get_args(kind))) if getattr(kind, "__origin__", None) is Literal else ""
             rows.append((f"{prefix}{name}", default, "; ".join(filter(None, [field.description, choices]))))
     return rows

@@ -72,6 +72,7 @@ def build(config: RunConfig) -> Experiment:
         views=cohort.views,
         device=runtime.device,
     )
+
     def once(images: Images | None) -> EvaluationLoader | None:
         return EvaluationLoader(images, mean=mean, std=std, device=runtime.device) if images is not None else None
 

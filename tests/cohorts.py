@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import torch
+from backbones import PlainCNN, TinyViT
 
 from codistill import Batch, Cohort, Objective, Student, observe_shapes
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.tasks import TASKS
-
-from backbones import PlainCNN, TinyViT
 
 CLASSES = 5
 SIZE = 16
@@ -47,6 +46,4 @@ def make_batch(size: int = 6, seed: int = 0) -> Batch:
 
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A copy of each parameter's gradient; zeros where there is none."""
-    return {
-        name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()
-    }
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}

@@ -1,5 +1,6 @@
 """Labelled images in memory: uint8, once, all of one size. What every data source returns."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,19 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Images(NamedTuple):
+@dataclass(frozen=True)
+class Images:
     """n images of K classes."""
 
     pixels: Tensor  # (n, H, W, 3) uint8, channels last: one image's pixel is one contiguous triple
     labels: Tensor  # (n,) int64 in [0, K)
     class_names: tuple[str, ...]  # K
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.labels)
-
-    def take(self, rows: Tensor) -> "Images":
-        """The images at ``rows`` (m,), in that order."""
-        return Images(self.pixels[rows], self.labels[rows], self.class_names)
 
 
 class Splits(NamedTuple):

@@ -63,9 +63,7 @@ def _restrict(source: Source, part: Part, chosen: Rows) -> Part:
     return part.only(np.flatnonzero(np.isin(_labels(source, part), chosen)))
 
 
-def _read(
-    source: Source, part: Part, chosen: Rows, image_size: int | None
-) -> Images:
+def _read(source: Source, part: Part, chosen: Rows, image_size: int | None) -> Images:
     labels = np.searchsorted(chosen, _labels(source, part))
     names = tuple(source.class_names[label] for label in chosen)
     return Images(source.pixels(part.split, part.rows, image_size), torch.from_numpy(labels), names)

@@ -1,10 +1,12 @@
-"""One run, one folder. Every file is written beside its place and renamed, so a reader never sees half of one.
+"""One run, one folder.
 
     config.yaml               complete: it alone reproduces the run
     metrics.jsonl             one line per log interval and per epoch
     checkpoint.pt             the whole cohort and optimizer after the last finished epoch
     students/NAME.safetensors one student alone, after training
     summary.json              written last: a folder that has one is finished
+
+Every file is written beside its place and renamed, so that nobody ever reads half of one.
 """
 
 import json

@@ -17,6 +17,7 @@ and pointwise convolution is FFL's (Kim et al., ICPR 2020, arXiv:1904.09058); th
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -122,13 +123,11 @@ class CollaborativeProcessing(Teacher):
         if not self.train_students:
             maps = {name: feature_map.detach() for name, feature_map in maps.items()}
         trust = self._trust(next(iter(maps.values())))  # (N,)
-        branches = {name: self.branches[name] for name in self.students}
+        branches = {name: cast(Branch, self.branches[name]) for name in self.students}
         tokens = {name: branch.tokens(maps[name]) for name, branch in branches.items()}
         queries = torch.stack([branch.query(tokens[name]) for name, branch in branches.items()])
         seen = others_mean(trust.view(-1, 1, 1, 1) * queries)  # (N, B, P, d)
-        improved = [
-            branch(tokens[name], seen[i], self.heads) for i, (name, branch) in enumerate(branches.items())
-        ]
+        improved = [branch(tokens[name], seen[i], self.heads) for i, (name, branch) in enumerate(branches.items())]
         joined = torch.cat(improved, dim=-1).transpose(1, 2).unflatten(2, self.grid)  # (B, N * d, H, W)
         mixed = self.depthwise(joined) * trust.repeat_interleave(self.width).view(1, -1, 1, 1)
         fused = self.pointwise(mixed)

@@ -1,6 +1,8 @@
-"""Students alone: the control. Same data, same tasks, same steps, and nobody teaches anybody.
+"""Students alone: the control.
 
-    L = sum_i CE(z_i, y)
+    L = sum_i CE(z_i, y) + sum_i lambda_i * L_task_i
+
+Same data, same tasks, same steps, and nobody teaches anybody.
 """
 
 from collections.abc import Mapping

@@ -66,13 +66,14 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and cells. Students of equal names share a column; with different names there is a column for each place."""
+    """Header and cells. Where rows name their students differently, columns are by their order."""
     rows = comparison.rows
     names = [list(row.students) for row in rows]
     places = max(map(len, names))
     same_names = all(own == names[0] for own in names)
     columns = names[0] if same_names else [f"student {place + 1}" for place in range(places)]
-    header = ["method", "tasks", *columns, "students' mean", "teacher", "ensemble", "seeds", "extra parameters", "min/run"]
+    header = ["method", "tasks", *columns, "students' mean", "teacher", "ensemble"]
+    header += ["seeds", "training-only parameters", "minutes a run"]
     any_settings = any(row.settings for row in rows)
     cells = []
     for row in rows:

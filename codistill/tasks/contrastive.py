@@ -22,7 +22,7 @@ from codistill.views import CLEAN, QUARTER_TURNS
 
 
 def find_own_upright(turned: Tensor, upright: Tensor, temperature: float) -> Tensor:
-    """The loss above. ``turned`` (V * B, D) is view-major: row v * B + b shows the image of ``upright`` (B, D) row b."""
+    """The loss above. ``turned`` (V * B, D) is view-major: its row v * B + b shows row b of ``upright``."""
     similarity = F.normalize(turned.float(), dim=1) @ F.normalize(upright.float(), dim=1).T  # (V * B, B)
     own = torch.arange(upright.shape[0], device=upright.device).repeat(turned.shape[0] // upright.shape[0])
     return F.cross_entropy(similarity / temperature, own)

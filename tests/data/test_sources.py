@@ -28,7 +28,8 @@ def write_parquet(folder: Path, split: str, images: list[bytes], labels: list[in
         fine_label=datasets.ClassLabel(names=[f"class{i}" for i in range(classes)]),
         coarse_label=datasets.ClassLabel(names=["all"]),
     )
-    columns = {"img": [{"bytes": b, "path": None} for b in images], "fine_label": labels, "coarse_label": [0] * len(labels)}
+    cells = [{"bytes": image, "path": None} for image in images]
+    columns = {"img": cells, "fine_label": labels, "coarse_label": [0] * len(labels)}
     folder.mkdir(parents=True, exist_ok=True)
     rows = datasets.Dataset.from_dict(columns, features=features)
     rows.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
@@ -84,7 +85,7 @@ def test_validation_and_test_are_carved_where_the_data_has_train_only(tmp_path: 
 
 
 def test_another_label_column_is_chosen_by_name(folder: Path) -> None:
-    with pytest.raises(UserError, match="Unknown label column .* 'coarse'.*Did you mean 'coarse_label'"):
+    with pytest.raises(UserError, match=r"Unknown label column .* 'coarse'.*Did you mean 'coarse_label'"):
         open_source(str(folder), label="coarse")
     assert open_source(str(folder), label="coarse_label").class_names == ("all",)
 
@@ -97,7 +98,7 @@ def test_a_folder_of_class_folders_is_read(tmp_path: Path) -> None:
                 (tmp_path / "data" / split / name / f"{i}.png").write_bytes(png(i, (8, 8 + i)))
     source = open_source(str(tmp_path / "data"))
     assert source.class_names == ("cat", "dog")
-    with pytest.raises(UserError, match="images of different sizes .* Set data.image_size"):
+    with pytest.raises(UserError, match=r"images of different sizes .* Set data.image_size"):
         prepare(source, validation=0.25)
     assert prepare(source, validation=0.25, image_size=6).train.pixels.shape == (6, 6, 6, 3)
 

@@ -147,7 +147,9 @@ def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -
     path = tmp_path / "run" / "students" / "b.safetensors"
     student = Student(MODELS["resnet8"](), 10)
     student.load_state_dict(load_file(path))
-    in_cohort = {k.removeprefix("students.b."): v for k, v in weights(tmp_path / "run").items() if k.startswith("students.b.")}
+    prefix = "students.b."
+    all_weights = weights(tmp_path / "run")
+    in_cohort = {key.removeprefix(prefix): value for key, value in all_weights.items() if key.startswith(prefix)}
     torch.testing.assert_close(student.state_dict(), in_cohort, atol=0, rtol=0)
     with safe_open(path, "pt") as file:
         assert set(file.metadata()) == {"model", "class_names", "image_size", "mean", "std"}

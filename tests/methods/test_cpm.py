@@ -52,7 +52,8 @@ def literal_fuse(cpm: CollaborativeProcessing, outputs: dict[str, StudentOutput]
         a, b, c, e = branch.scales.tolist()
         s = a * tokens[i] + b * attended
         norm, first, _, second = branch.mlp
-        normed = torch.stack([torch.stack([references.layer_norm(row, norm.weight, norm.bias) for row in im]) for im in s])
+        rows_of_s = [references.layer_norm(row, norm.weight, norm.bias) for row in s.flatten(0, 1)]
+        normed = torch.stack(rows_of_s).view_as(s)
         improved.append(c * s + e * second(torch.nn.functional.gelu(first(normed))))
     joined = torch.cat(improved, dim=-1).transpose(1, 2).reshape(len(tokens[0]), -1, rows, columns)
     mixed = cpm.depthwise(joined)

@@ -29,7 +29,7 @@ THROUGH = {"teachers.cpm", "students.a", "students.b"}
         (
             "collaborative",
             {"train_students": False},
-            {**OWN, **TO_STUDENTS, **dict.fromkeys(("cpm/ce", "cpm/a_kl", "cpm/b_kl"), {"teachers.cpm"})},
+            {**OWN, **TO_STUDENTS, **{loss: {"teachers.cpm"} for loss in ("cpm/ce", "cpm/a_kl", "cpm/b_kl")}},
         ),
     ],
 )

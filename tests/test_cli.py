@@ -1,0 +1,138 @@
+"""The command line as a user meets it: in processes of its own, in an empty folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHORT = ["epochs=1", "data.per_class=12", "batch_size=32"]
+
+
+def codistill(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "codistill.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder in which two runs were trained, a (two seeds)."""
+    folder = tmp_path_factory.mktemp("user")
+    for seed in ("0", "1"):
+        done = codistill(folder, "train", *SHORT, "log_every=1", f"seed={seed}", f"run=runs/a{seed}")
+        assert done.returncode == 0, done.stderr
+        assert "for training only 86,394 (0.55x)" in done.stdout
+        assert f"Run folder: runs/a{seed}" in done.stdout
+        assert "step 1/3  epoch 1/1  loss" in done.stdout
+    return folder
+
+
+def test_train_then_evaluate_then_compare(trained: Path) -> None:
+    evaluated = codistill(trained, "evaluate", "runs/a0")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "Equal to the run's summary." in evaluated.stdout
+    compared = codistill(trained, "compare", "runs/a0", "runs/a1", "--markdown")
+    assert compared.returncode == 0, compared.stderr
+    accuracies = [
+        json.loads((trained / "runs" / run / "summary.json").read_text())["test_accuracy"]["ensemble"]
+        for run in ("a0", "a1")
+    ]
+    assert f"| {sum(accuracies) / 2:.2f} ± " in compared.stdout
+    assert "collaborative" in codistill(trained, "compare", "runs/a0").stdout
+
+
+def test_a_run_without_a_name_gets_a_folder_of_its_own(trained: Path) -> None:
+    assert codistill(trained, "train", *SHORT, "method=independent").returncode == 0
+    (run,) = trained.glob("runs/*_independent")
+    assert (run / "summary.json").exists()
+
+
+def test_a_finished_run_is_not_written_over_unless_told(trained: Path) -> None:
+    refused = codistill(trained, "train", *SHORT, "run=runs/a0")
+    assert refused.returncode == 2
+    assert "already holds a finished run" in refused.stderr
+    assert codistill(trained, "train", *SHORT, "run=runs/a0", "--overwrite").returncode == 0
+    assert codistill(trained, "train", "--resume", "runs/a0").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "method=collaborativ"], "Unknown method 'collaborativ'. Did you mean 'collaborative'?"),
+        (["train", "tasks=[rotate,supcon]"], "Unknown task 'rotate'. Did you mean 'rotation'?"),
+        (["train", "students=[resnet9,resnet8]"], "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
+        (["train", "batchsize=4"], "Unknown key 'batchsize'. Did you mean 'batch_size'?"),
+        (["train", "tasks=[rotation,supcon,rotation]"], "3 tasks for 2 students"),
+        (["train", "data=./nowhere"], "Data folder './nowhere' does not exist"),
+        (["train", "data=./empty"], "Data folder './empty' is empty"),
+        (["train", "data=./broken"], "the image cannot be decoded"),
+        (["train", "data=./lopsided"], "Split 'test' has no image of 1 of the classes: 'dog'"),
+        (["train", "batch_size=2000"], "batch_size=2000 is larger than the training data: 1078 images"),
+        (["train", "device=cuda:99"], "device=cuda:99 cannot be used here"),
+        (["train", "nowhere.yaml"], "Recipe 'nowhere.yaml' does not exist"),
+        (["train", "--resume", "nowhere"], "Run folder 'nowhere' does not exist"),
+        (["evaluate", "nowhere"], "Run folder 'nowhere' does not exist"),
+        (["compare", "empty"], "has no config.yaml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    folder_of_bad_data: Path, arguments: list[str], message: str
+) -> None:
+    done = codistill(folder_of_bad_data, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder_of_bad_data / "runs").exists()  # nothing was begun
+
+
+@pytest.fixture(scope="module")
+def folder_of_bad_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty").mkdir()
+    for data, split, name in [
+        ("broken", "train", "cat"),
+        ("broken", "train", "dog"),
+        ("lopsided", "train", "cat"),
+        ("lopsided", "train", "dog"),
+        ("lopsided", "test", "cat"),
+    ]:
+        (folder / data / split / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (8, 8), (i, 2 * i, 3 * i)).save(folder / data / split / name / f"{i}.png")
+    image = folder / "broken" / "train" / "cat" / "3.png"
+    image.write_bytes(image.read_bytes()[:40])
+    (folder / "lopsided" / "test" / "dog").mkdir()
+    return folder
+
+
+def test_a_diverging_run_says_which_loss_and_what_to_try(tmp_path: Path) -> None:
+    done = codistill(tmp_path, "train", *SHORT, "optimizer.lr=1e30", "optimizer.warmup_epochs=0", "run=r")
+    assert done.returncode == 1
+    assert "Training diverged: " in done.stderr
+    assert "is NaN or infinite" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("methods", ["independent", "dml", "arXiv:1706.00384", "collaborative", "SSRN 5217092"]),
+        ("tasks", ["rotation", "SLA", "contrastive", "SSKD", "supcon", "Khosla"]),
+        ("models", ["resnet8", "resnet110", "1,736,564 parameters"]),
+    ],
+)
+def test_what_exists_is_listed_one_line_each_with_its_paper(tmp_path: Path, command: str, expected: list[str]) -> None:
+    listed = codistill(tmp_path, command).stdout
+    assert all(word in listed for word in expected)
+
+
+def test_the_help_names_every_key_with_its_default(tmp_path: Path) -> None:
+    shown = codistill(tmp_path, "train", "--help").stdout
+    for word in ("optimizer.weight_decay", "0.0005", "data.per_class", "--resume", "codistill train recipes/"):
+        assert word in shown

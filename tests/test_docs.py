@@ -1,0 +1,43 @@
+"""What README and docs say is so."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from codistill.config import load_config
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+
+from update_tables import PAGES, TABLE, updated  # noqa: E402
+
+ALL_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_tables_are_those_of_the_committed_results(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert TABLE.search(text), "no table found"
+    assert updated(text) == text, "stale: run make tables"
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
+def test_every_train_command_in_the_docs_can_be_read(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    monkeypatch.chdir(ROOT)
+    for line in re.findall(r"^ *codistill train(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        words = [word for word in shlex.split(line.replace("$", ""), comments=True) if not word.startswith("run=")]
+        if "--resume" in words:
+            continue
+        words = [word for word in words if not word.startswith("--")]
+        recipe = Path(words.pop(0)) if words and "=" not in words[0] else None
+        load_config(recipe, [word.replace("=seed", "=0") for word in words])
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

@@ -1,0 +1,41 @@
+"""Every shipped recipe is a whole configuration, and trains."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from cohorts import gradients
+
+from codistill import Batch
+from codistill.config import RunConfig, load_config
+from codistill.experiment import build_cohort
+
+RECIPES = sorted(Path(__file__).parent.parent.glob("recipes/**/*.yaml"))
+MICRO = [path for path in RECIPES if path.parent.name == "micro"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_recipe_trains_for_two_steps(path: Path) -> None:
+    config = load_config(path)
+    size = min(config.data.image_size or 32, 16)  # of random images: the recipe's own may not be here
+    cohort, objective = build_cohort(config, (3, size, size), num_classes=10)
+    optimizer = torch.optim.SGD(cohort.parameters(), lr=0.01)
+    for _ in range(2):
+        batch = Batch(torch.randn(4, 3, size, size), torch.randint(0, 10, (4,)), torch.randn(4, 3, size, size))
+        optimizer.zero_grad()
+        losses = cohort(batch)
+        objective.table(losses)
+        objective(losses).backward()
+        optimizer.step()
+    assert all(gradient.isfinite().all() for gradient in gradients(cohort).values())
+
+
+def test_the_micro_benchmark_differs_in_method_and_tasks_alone() -> None:
+    def terms(config: RunConfig) -> dict[str, object]:
+        return config.model_dump(exclude={"method", "tasks"})
+
+    assert len(MICRO) >= 5
+    first, *others = [load_config(path) for path in MICRO]
+    assert all(terms(config) == terms(first) for config in others)
+    assert first.data.image_size == 16
+    assert (first.data.classes, first.data.per_class, first.epochs, first.batch_size) == (20, 100, 100, 128)
