@@ -83,8 +83,14 @@ def train_command(
         config = load_config(recipe, given)
         run = Path(runs[-1]) if runs else Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{config.method.name}"
 
-    with choose_display(console) as display:
-        summary = experiment.train(config, run, display, overwrite=overwrite, resume=resume is not None)
+    try:
+        with choose_display(console) as display:
+            summary = experiment.train(config, run, display, overwrite=overwrite, resume=resume is not None)
+    except KeyboardInterrupt:
+        kept = (run / "checkpoint.pt").exists()
+        hint = f"Go on with: codistill train --resume {run}" if kept else "No epoch was finished, so nothing was kept."
+        errors.print(f"Interrupted. {escape(hint)}", soft_wrap=True)
+        raise typer.Exit(130) from None
     _print_accuracy(Accuracy(**summary["test_accuracy"]))
     _print_parameters(summary["parameters"])
     console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {run}")

@@ -41,3 +41,10 @@ def test_every_train_command_in_the_docs_can_be_read(page: Path, monkeypatch: py
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_readmes_library_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(example, scope)
+    assert "cpm/ce" in scope["losses"]  # type: ignore[operator]
