@@ -5,21 +5,20 @@ pass; each student is marked on the upright images and by its tasks; teachers sa
 is compared with its target. Every loss comes back under its name, none of them weighed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from codistill.batch import Batch
 from codistill.errors import UserError, unknown
-from codistill.method import Method
-from codistill.student import Student, StudentOutput
+from codistill.look import Seen, first_rows, join_views, look_separately, look_through_trunk
+from codistill.method import Lesson, Method
+from codistill.student import Student, StudentOutput, share_trunk
 from codistill.tasks.task import Task
 from codistill.teacher import Target, Teacher
-from codistill.views import CLEAN, VIEWS
+from codistill.views import CLEAN, SECOND, VIEWS
 
 VIEW_STATISTICS = ("together", "clean_only")
 
@@ -44,44 +43,50 @@ class Cohort(nn.Module):
         _check_names(students, tasks, method)
         if view_statistics not in VIEW_STATISTICS:
             raise unknown("view_statistics", view_statistics, VIEW_STATISTICS)
+        if method.shared_trunk:
+            if view_statistics != "together":
+                raise UserError("view_statistics=clean_only is not possible for methods that share a trunk.")
+            share_trunk(students)
         self.students = nn.ModuleDict(students)
         self.tasks = nn.ModuleDict({name: nn.ModuleDict(tasks.get(name, {})) for name in students})
         self.teachers = nn.ModuleDict({name: lesson.teacher for name, lesson in method.lessons.items()})
-        self.lessons = method.lessons
+        self.method = method
         self.view_statistics = view_statistics
-        # Which views each student sees, the clean one first, in a fixed order.
-        self.views_of = {
-            name: (CLEAN, *_unique(view for task in own.values() for view in task.views))
-            for name, own in ((name, tasks.get(name, {})) for name in students)
-        }
+        self.views_of = {name: _wanted_views(tasks.get(name, {}), method) for name in students}
+        for lesson in method.lessons.values():
+            lesson.teacher.enrol(students)
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """Every view that some student sees."""
-        return _unique(view for views in self.views_of.values() for view in views)
+    def augmentations(self) -> int:
+        """How many independent augmentations of the images a batch must hold."""
+        second = any(SECOND in views for views in self.views_of.values())
+        return self._second + int(second)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Every loss by name, as scalars: ``student/ce``, ``student/task``, ``teacher/ce``, ``learner/lesson_loss``."""
-        views = {view: VIEWS[view](batch) for view in self.views}
-        seen = {name: self._look(name, views) for name in self.students}
+        seen = self._look(batch)
         outputs = {name: looks[CLEAN] for name, looks in seen.items()}
-
         losses = {f"{name}/ce": F.cross_entropy(output.logits, batch.labels) for name, output in outputs.items()}
         for name, tasks in self.tasks.items():
             for task_name, task in cast(nn.ModuleDict, tasks).items():
-                losses[f"{name}/{task_name}"] = task(seen[name], batch)
+                losses[f"{name}/{task_name}"] = _hold_task(cast(Task, task), seen[name], batch)
 
-        for lesson_name, lesson in self.lessons.items():
-            taught = lesson.teacher(outputs, batch)
-            for loss_name, loss in taught.losses.items():
-                losses[f"{lesson_name}/{loss_name}"] = loss
-            for learner, target in taught.targets.items():
-                if not lesson.through_target:  # the one place where targets are detached
-                    target = Target(target.logits.detach(), target.weights.detach())
-                for loss_name, distill in lesson.losses.items():
-                    losses[f"{learner}/{lesson_name}_{loss_name}"] = distill(outputs[learner], target)
+        # What was said about which views: lessons on the same views hear the teachers that answered before them.
+        heard: dict[tuple[str, ...], dict[str, StudentOutput]] = {(CLEAN,): outputs}
+        pace: dict[str, Tensor] = {}
+        for lesson_name, lesson in self.method.lessons.items():
+            if lesson.views not in heard:
+                heard[lesson.views] = {n: join_views([looks[v] for v in lesson.views]) for n, looks in seen.items()}
+            outputs = heard[lesson.views]
+            taught = lesson.teacher(outputs, batch._replace(labels=batch.labels.repeat(len(lesson.views))))
+            losses |= {f"{lesson_name}/{loss_name}": loss for loss_name, loss in taught.losses.items()}
+            losses |= _distill(lesson_name, lesson, outputs, taught.targets)
             if taught.output is not None:
                 outputs[lesson_name] = taught.output
+            pace |= taught.pace
+        if pace:
+            one = batch.images.new_ones(())
+            losses = {name: loss * pace.get(name.split("/")[0], one).detach() for name, loss in losses.items()}
         return losses
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
@@ -102,17 +107,20 @@ class Cohort(nn.Module):
     def after_step(self) -> None:
         """To be called after each optimizer step."""
         for name in self.teachers:
-            self._teacher(name).after_step()
+            self._teacher(name).after_step({name: cast(Student, student) for name, student in self.students.items()})
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters of each student, of each of its tasks and of each teacher, by name; none twice."""
+        """What is trained of each student, of each of its tasks and of each teacher, by name; nothing twice.
+
+        A shared trunk belongs to the first student.
+        """
         modules = [*self.students.items(), *self.teachers.items()]
         for name, tasks in self.tasks.items():
             modules += [(f"{name}/{key}", task) for key, task in cast(nn.ModuleDict, tasks).items()]
         groups: dict[str, list[nn.Parameter]] = {}
         taken: set[nn.Parameter] = set()
         for name, module in modules:
-            parameters = [parameter for parameter in module.parameters() if parameter not in taken]
+            parameters = [p for p in module.parameters() if p.requires_grad and p not in taken]
             taken.update(parameters)
             if parameters:
                 groups[name] = parameters
@@ -121,38 +129,78 @@ class Cohort(nn.Module):
     def parameter_counts(self) -> tuple[dict[str, int], int]:
         """How many parameters each student has, and how many are there for training only."""
         students = {name: sum(p.numel() for p in student.parameters()) for name, student in self.students.items()}
-        return students, sum(p.numel() for p in self.parameters()) - sum(students.values())
+        deployed = {parameter for student in self.students.values() for parameter in student.parameters()}
+        return students, sum(p.numel() for p in self.parameters() if p not in deployed)
 
-    def _look(self, name: str, views: Mapping[str, Tensor]) -> dict[str, StudentOutput]:
-        """Everything one student sees, in one forward pass (two where only clean images count as statistics)."""
-        student = self.students[name]
-        wanted = self.views_of[name]
-        if len(wanted) == 1:
-            return {CLEAN: student(views[CLEAN])}
-        if self.view_statistics == "together":
-            return _split(wanted, student(torch.cat([views[view] for view in wanted])))
-        # The other views run against copies of the running statistics, which are then forgotten.
-        clean = student(views[CLEAN])
-        forgotten = {key: buffer.clone() for key, buffer in student.named_buffers()}
-        others = functional_call(student, forgotten, (torch.cat([views[view] for view in wanted[1:]]),))
-        return {CLEAN: clean, **_split(wanted[1:], others)}
+    @property
+    def _second(self) -> int:
+        """The number of the augmentation that the view "second" shows: the one after the students' own."""
+        return len(self.students) if self.method.own_augmentations else 1
+
+    def _look(self, batch: Batch) -> Seen:
+        """What each student says about each of its views. Each distinct view is made once."""
+        made: dict[tuple[int, str], Tensor] = {}
+        pieces: dict[str, dict[str, Tensor]] = {}
+        for number, (name, views) in enumerate(self.views_of.items()):
+            pieces[name] = {}
+            for view, fraction in views.items():
+                own = number if self.method.own_augmentations else 0
+                augmentation = self._second if view == SECOND else own
+                if (augmentation, view) not in made:
+                    made[augmentation, view] = VIEWS[view](batch.augmentation(augmentation), batch.draws)
+                pieces[name][view] = made[augmentation, view][: _rows(fraction, batch)]
+        students = {name: cast(Student, student) for name, student in self.students.items()}
+        if self.method.shared_trunk:
+            return look_through_trunk(students, pieces, self.method.trunk_gradient)
+        return look_separately(students, pieces, self.view_statistics)
 
     def _teacher(self, name: str) -> Teacher:
         return cast(Teacher, self.teachers[name])
 
 
-def _split(views: tuple[str, ...], joined: StudentOutput) -> dict[str, StudentOutput]:
-    """One output over V * B images -> V outputs over B."""
-    logits, embeddings = joined.logits.chunk(len(views)), joined.embedding.chunk(len(views))
-    maps = zip(*(feature_map.chunk(len(views)) for feature_map in joined.feature_maps), strict=True)
-    return {
-        view: StudentOutput(own_logits, embedding, own_maps)
-        for view, own_logits, embedding, own_maps in zip(views, logits, embeddings, maps, strict=True)
-    }
+def _wanted_views(tasks: Mapping[str, Task], method: Method) -> dict[str, float]:
+    """Each view that one student sees, the clean one first, and the largest fraction of the batch anybody needs."""
+    wanted = {CLEAN: 1.0}
+    for task in tasks.values():
+        for view in task.views:
+            wanted[view] = max(wanted.get(view, 0.0), task.fraction)
+    for lesson in method.lessons.values():
+        wanted |= dict.fromkeys(lesson.views, 1.0)
+    for view in wanted:
+        if view not in VIEWS:
+            raise unknown("view", view, VIEWS)
+    return wanted
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _hold_task(task: Task, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:
+    """The task's loss on its fraction of the batch."""
+    rows = _rows(task.fraction, batch)
+    if rows == len(batch.labels):
+        return task(seen, batch)
+    few = Batch(
+        batch.images[:rows],
+        batch.labels[:rows],
+        tuple(images[:rows] for images in batch.extra),
+        None if batch.draws is None else batch.draws[:rows],
+    )
+    return task({view: first_rows(output, rows) for view, output in seen.items()}, few)
+
+
+def _rows(fraction: float, batch: Batch) -> int:
+    return len(batch.labels) if fraction == 1.0 else max(1, round(fraction * len(batch.labels)))
+
+
+def _distill(
+    lesson_name: str, lesson: Lesson, outputs: Mapping[str, StudentOutput], targets: Mapping[str, Target]
+) -> dict[str, Tensor]:
+    """How far each learner is from its target, by each of the lesson's losses."""
+    losses = {}
+    for learner, target in targets.items():
+        if not lesson.through_target:  # the one place where targets are detached
+            target = Target(target.logits.detach(), target.weights.detach())
+        for loss_name, distill in lesson.losses.items():
+            losses[f"{learner}/{lesson_name}_{loss_name}"] = distill(outputs[learner], target)
+    return losses
 
 
 def _check_names(students: Mapping[str, Student], tasks: Mapping[str, Mapping[str, Task]], method: Method) -> None:

@@ -69,7 +69,7 @@ def build(config: RunConfig) -> Experiment:
         padding=config.augment.padding or 0,
         flip=bool(config.augment.flip),
         seed=config.seed,
-        views=cohort.views,
+        augmentations=cohort.augmentations,
         device=runtime.device,
     )
 
@@ -179,7 +179,7 @@ def _loss_names(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list
     labels = torch.zeros(2, dtype=torch.int64, device=runtime.device)
     cohort.eval()
     with torch.no_grad():
-        names = list(cohort(Batch(images, labels, second=images)))
+        names = list(cohort(Batch(images, labels, (images,) * (cohort.augmentations - 1), labels)))
     cohort.train()
     return names
 

@@ -6,16 +6,19 @@ from typing import NamedTuple
 from codistill.distill.distill import Distill
 from codistill.objective import Weight
 from codistill.teacher import Teacher
+from codistill.views import CLEAN
 
 
 class Lesson(NamedTuple):
     """A teacher and the named losses that say how far each learner is from its target.
 
-    ``through_target=True`` lets the gradient flow into the teacher too (the paper must ask for it).
+    ``views``: on which views it is held; every student then sees them. ``through_target=True`` lets the gradient flow
+    into the teacher too (the paper must ask for it).
     """
 
     teacher: Teacher
     losses: Mapping[str, Distill]
+    views: tuple[str, ...] = (CLEAN,)
     through_target: bool = False
 
 
@@ -23,7 +26,13 @@ class Method(NamedTuple):
     """Lessons in the order in which they are held, and the weights of the losses they give rise to.
 
     A learner's loss is named ``"<learner>/<lesson>_<loss>"``, a teacher's own loss ``"<lesson>/<loss>"``.
+
+    ``own_augmentations``: each student sees an augmentation of its own. ``shared_trunk``: students share their first
+    layers, and the gradient that the branches send into them is multiplied by ``trunk_gradient``.
     """
 
     lessons: Mapping[str, Lesson]
     weights: Mapping[str, Weight]
+    own_augmentations: bool = False
+    shared_trunk: bool = False
+    trunk_gradient: float = 1.0

@@ -9,10 +9,14 @@ A backbone is any module with the feature interface of timm:
 Shapes are never looked up in tables: ``observe_shapes`` reads them off one dry forward pass.
 """
 
-from typing import NamedTuple, Protocol, cast
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
+
+from codistill.errors import UserError
 
 
 class StudentOutput(NamedTuple):
@@ -29,6 +33,22 @@ class StudentShape(NamedTuple):
     num_classes: int
     embedding: int
     feature_maps: tuple[tuple[int, int, int], ...]  # (C_s, H_s, W_s) per stage
+
+
+class Branchable(nn.Module, ABC):
+    """A backbone that can share its first layers, the trunk, with others of its kind, and branch off after them."""
+
+    @abstractmethod
+    def share_trunk(self, other: Self) -> None:
+        """Use the trunk of ``other`` in place of the own one. Both stay whole networks."""
+
+    @abstractmethod
+    def forward_trunk(self, x: Tensor) -> list[Tensor]:
+        """Images -> the trunk's stage maps; the branches go on from the last."""
+
+    @abstractmethod
+    def forward_branch(self, trunk: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The trunk's stage maps -> what ``forward_intermediates`` returns."""
 
 
 class Backbone(Protocol):
@@ -51,10 +71,32 @@ class Student(nn.Module):
 
     def forward(self, images: Tensor) -> StudentOutput:
         """See (B, C, H, W) images."""
-        backbone = cast(Backbone, self.backbone)
-        features, maps = backbone.forward_intermediates(images, output_fmt="NCHW")
-        embedding = backbone.forward_head(features)
+        return self._classify(*cast(Backbone, self.backbone).forward_intermediates(images, output_fmt="NCHW"))
+
+    def forward_trunk(self, images: Tensor) -> list[Tensor]:
+        """The stage maps of the trunk, for a branchable backbone."""
+        return cast(Branchable, self.backbone).forward_trunk(images)
+
+    def forward_branch(self, trunk: Sequence[Tensor]) -> StudentOutput:
+        """Go on from ``forward_trunk``."""
+        return self._classify(*cast(Branchable, self.backbone).forward_branch(trunk))
+
+    def _classify(self, features: Tensor, maps: list[Tensor]) -> StudentOutput:
+        embedding = cast(Backbone, self.backbone).forward_head(features)
         return StudentOutput(self.classifier(embedding), embedding, tuple(maps))
+
+
+def share_trunk(students: Mapping[str, Student]) -> None:
+    """Let all students use the first one's trunk. Raises UserError unless all are of one kind that can branch."""
+    (first_name, first), *others = students.items()
+    for name, student in [(first_name, first), *others]:
+        if not isinstance(student.backbone, Branchable) or type(student.backbone) is not type(first.backbone):
+            raise UserError(
+                f"This method shares a trunk: all students must be the same model, of a kind that can branch. Student "
+                f"'{name}' is a {type(student.backbone).__name__}, '{first_name}' a {type(first.backbone).__name__}."
+            )
+    for _, student in others:
+        cast(Branchable, student.backbone).share_trunk(cast(Branchable, first.backbone))
 
 
 def observe_shapes(student: Student, image_shape: tuple[int, int, int]) -> StudentShape:

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from codistill.batch import Batch
-from codistill.student import StudentOutput
+from codistill.student import Student, StudentOutput
 
 
 class Target(NamedTuple):
@@ -27,6 +27,7 @@ class Taught(NamedTuple):
     targets: dict[str, Target]  # learner -> target
     losses: dict[str, Tensor]  # the teacher's own training losses, by name
     output: StudentOutput | None = None  # its own answer; later lessons may teach it under the lesson's name
+    pace: Mapping[str, Tensor] = {}  # student -> factor on all losses named after it; 0 lets it rest for a step
 
 
 class Teacher(nn.Module, ABC):
@@ -36,11 +37,18 @@ class Teacher(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
-        """Listen to ``outputs`` on the upright images and teach."""
+        """Listen to ``outputs`` and teach.
+
+        ``outputs`` are over the views of the lesson, joined view by view (upright images only unless the lesson says
+        otherwise); ``batch.labels`` has a label for each of their rows.
+        """
 
     def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor | None:
         """The teacher's own logits (B, K), evaluated beside the students'; None if it has no opinion."""
         return None
 
-    def after_step(self) -> None:
+    def enrol(self, students: Mapping[str, Student]) -> None:
+        """Meet the students, once, before training: for teachers that copy them."""
+
+    def after_step(self, students: Mapping[str, Student]) -> None:
         """Called after every optimizer step, for teachers that follow the students (moving averages)."""

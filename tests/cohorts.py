@@ -1,11 +1,11 @@
 """Small cohorts and batches for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from backbones import PlainCNN, TinyViT
 
-from codistill import Batch, Cohort, Objective, Student, observe_shapes
+from codistill import Batch, Cohort, Method, Objective, Student, observe_shapes
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.tasks import TASKS
@@ -19,7 +19,7 @@ BACKBONES = {**MODELS, "cnn": PlainCNN, "vit": lambda: TinyViT(SIZE)}
 def make_cohort(
     models: dict[str, str],
     tasks: Sequence[str | None] = (),
-    method: str = "independent",
+    method: str | Callable[..., Method] = "independent",
     seed: int = 0,
     view_statistics: str = "together",
     **settings: object,
@@ -32,16 +32,17 @@ def make_cohort(
         name: {task: TASKS[task](shapes[name])} if task else {}
         for name, task in zip(students, tasks or [None] * len(students), strict=True)
     }
-    built = METHODS[method](shapes, **settings)
+    built = (METHODS[method] if isinstance(method, str) else method)(shapes, **settings)
     weights = {f"{name}/{key}": task.default_weight for name, tasks_ in own.items() for key, task in tasks_.items()}
     return Cohort(students, own, built, view_statistics), Objective({**built.weights, **weights})
 
 
 def make_batch(size: int = 6, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    images, second = torch.randn(2, size, 3, SIZE, SIZE, generator=generator)
+    images, *extra = torch.randn(4, size, 3, SIZE, SIZE, generator=generator)
     labels = torch.randint(0, CLASSES, (size,), generator=generator)
-    return Batch(images, labels, second)
+    draws = torch.randint(0, 2**31 - 1, (size,), generator=generator)
+    return Batch(images, labels, tuple(extra), draws)
 
 
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -47,7 +47,7 @@ def test_each_view_is_made_once_and_each_student_looks_once(monkeypatch: pytest.
     made: list[str] = []
 
     def counting(view: str, make):  # type: ignore[no-untyped-def]
-        return lambda batch: made.append(view) or make(batch)
+        return lambda *images_and_draws: made.append(view) or make(*images_and_draws)
 
     monkeypatch.setattr(module, "VIEWS", {view: counting(view, make) for view, make in module.VIEWS.items()})
     looks: list[tuple[str, int]] = []

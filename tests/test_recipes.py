@@ -21,7 +21,7 @@ def test_a_recipe_trains_for_two_steps(path: Path) -> None:
     cohort, objective = build_cohort(config, (3, size, size), num_classes=10)
     optimizer = torch.optim.SGD(cohort.parameters(), lr=0.01)
     for _ in range(2):
-        batch = Batch(torch.randn(4, 3, size, size), torch.randint(0, 10, (4,)), torch.randn(4, 3, size, size))
+        batch = Batch(torch.randn(4, 3, size, size), torch.randint(0, 10, (4,)), (torch.randn(4, 3, size, size),))
         optimizer.zero_grad()
         losses = cohort(batch)
         objective.table(losses)

@@ -14,8 +14,8 @@ from codistill.errors import UserError
 class TrainLoader:
     """Shuffled, augmented batches. Epoch e is a pure function of (seed, e), whatever was iterated before.
 
-    The last, smaller batch of an epoch is left out. ``views``: what the cohort wants to see; an independent second
-    augmentation is made only if it is among them.
+    The last, smaller batch of an epoch is left out. ``augmentations``: how many independent ones a batch holds; the
+    first is the same however many there are.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class TrainLoader:
         padding: int,
         flip: bool,
         seed: int,
-        views: Sequence[str] = (),
+        augmentations: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
         if batch_size > len(images):
@@ -42,7 +42,7 @@ class TrainLoader:
         self._padding = padding
         self._flip = flip
         self._seed = seed
-        self._second = "second" in views
+        self._augmentations = augmentations
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
 
@@ -57,13 +57,20 @@ class TrainLoader:
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch ``number``."""
         device = self._padded.device
-        generator = torch.Generator(device).manual_seed(self._seed * 1_000_003 + number)
-        order = torch.randperm(len(self._labels), generator=generator, device=device)
+        # A generator for each augmentation and one for the draws, so that none disturbs another.
+        first, *others, for_draws = (self._generator(number, stream) for stream in range(self._augmentations + 1))
+        order = torch.randperm(len(self._labels), generator=first, device=device)
         for start in range(0, len(self) * self._batch_size, self._batch_size):
             rows = order[start : start + self._batch_size]
-            images = self._augmented(rows, generator)
-            second = self._augmented(rows, generator) if self._second else None
-            yield Batch(images, self._labels[rows], second)
+            images = self._augmented(rows, first)
+            extra = tuple(self._augmented(rows, generator) for generator in others)
+            draws = torch.randint(0, 2**31 - 1, (len(rows),), generator=for_draws, device=device)
+            yield Batch(images, self._labels[rows], extra, draws)
+
+    def _generator(self, epoch: int, stream: int) -> torch.Generator:
+        # Spread over 32 bits: the generator of a CPU looks at no more of its seed.
+        seed = self._seed * 1_000_003 + epoch + stream * 2_654_435_761
+        return torch.Generator(self._padded.device).manual_seed(seed % 2**32)
 
     def _augmented(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         count, device = len(rows), rows.device

@@ -9,10 +9,14 @@ Papers mean two different networks by ResNet-110. This one is built of basic blo
 as in He et al.; the other reading, of bottleneck blocks (12 a stage, 1.17 M), is not this one.
 """
 
+from collections.abc import Sequence
+from typing import Self
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codistill.errors import UserError
+from codistill.student import Branchable
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 WIDTHS = (16, 32, 64)
@@ -38,14 +42,15 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-class CifarResNet(nn.Module):
-    """ResNet-``depth`` without its classifier, with timm's feature interface."""
+class CifarResNet(Branchable):
+    """ResNet-``depth`` without its classifier, with timm's feature interface. It branches before its last stage."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise UserError(f"A CIFAR ResNet has depth 6n + 2 with n >= 1, got {depth}.")
         blocks = (depth - 2) // 6
+        self.depth = depth
         self.head_hidden_size = WIDTHS[-1]
         self.conv = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(WIDTHS[0])
@@ -62,12 +67,26 @@ class CifarResNet(nn.Module):
 
     def forward_intermediates(self, x: Tensor, *, output_fmt: str = "NCHW") -> tuple[Tensor, list[Tensor]]:
         """Images (B, 3, H, W) -> last map and all three stage maps, of H, H/2 and H/4 pixels."""
+        return self.forward_branch(self.forward_trunk(x))
+
+    def share_trunk(self, other: Self) -> None:
+        if self.depth != other.depth:
+            raise UserError(f"A trunk is shared by networks of one depth, got ResNet-{self.depth} and -{other.depth}.")
+        self.conv, self.bn = other.conv, other.bn
+        for number in range(len(self.stages) - 1):
+            self.stages[number] = other.stages[number]
+
+    def forward_trunk(self, x: Tensor) -> list[Tensor]:
         x = F.relu(self.bn(self.conv(x)))
         maps = []
-        for stage in self.stages:
+        for stage in list(self.stages)[:-1]:
             x = stage(x)
             maps.append(x)
-        return x, maps
+        return maps
+
+    def forward_branch(self, trunk: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        last = self.stages[-1](trunk[-1])
+        return last, [*trunk, last]
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Last map (B, 64, H, W) -> embedding (B, 64)."""

@@ -70,11 +70,18 @@ def test_without_padding_and_flip_the_images_stay_as_they_are() -> None:
         torch.testing.assert_close(batch.images, (pixels / 255 - 0.5) / 0.25)
 
 
-def test_a_second_augmentation_is_made_only_for_those_who_look_at_it() -> None:
-    assert next(loader().epoch(0)).second is None
-    batch = next(loader(views=("clean", "second")).epoch(0))
-    assert batch.second is not None
-    assert not torch.equal(batch.second, batch.images)
+def test_further_augmentations_are_made_only_if_asked_for() -> None:
+    assert next(loader().epoch(0)).extra == ()
+    batch = next(loader(augmentations=3).epoch(0))
+    assert len(batch.extra) == 2
+    assert not torch.equal(batch.extra[0], batch.images)
+    assert not torch.equal(batch.extra[0], batch.extra[1])
+
+
+def test_asking_for_more_augmentations_changes_neither_the_first_nor_the_order() -> None:
+    for one, more in zip(loader().epoch(2), loader(augmentations=2).epoch(2), strict=True):
+        assert torch.equal(one.images, more.images)
+        assert torch.equal(one.labels, more.labels)
 
 
 def test_a_batch_larger_than_the_data_and_a_padding_larger_than_the_images_are_refused() -> None:

@@ -20,7 +20,7 @@ def test_the_loss_is_the_literal_joint_cross_entropy_summed_over_heads(hierarchi
     student = Student(MODELS["resnet8"](), CLASSES).eval()
     task = Rotation(observe_shapes(student, (3, SIZE, SIZE)), hierarchical=hierarchical).eval()
     batch = make_batch()
-    seen = {view: student(VIEWS[view](batch)) for view in QUARTER_TURNS}
+    seen = {view: student(VIEWS[view](batch.images, None)) for view in QUARTER_TURNS}
     expected = references.joint_cross_entropy(
         [task.head(seen[view].embedding) for view in QUARTER_TURNS], batch.labels.tolist()
     )
@@ -34,6 +34,6 @@ def test_the_loss_is_the_literal_joint_cross_entropy_summed_over_heads(hierarchi
 def test_quarter_turns_are_counter_clockwise_and_four_of_them_come_back() -> None:
     batch = make_batch(1)
     images = batch.images
-    assert torch.equal(VIEWS["rot90"](batch)[..., -1, 0], images[..., 0, 0])  # top left goes to bottom left
-    assert torch.equal(torch.rot90(VIEWS["rot270"](batch), 1, (-2, -1)), images)
-    assert torch.equal(VIEWS["rot180"](batch), images.flip(-1, -2))
+    assert torch.equal(VIEWS["rot90"](images, None)[..., -1, 0], images[..., 0, 0])  # top left goes to bottom left
+    assert torch.equal(torch.rot90(VIEWS["rot270"](images, None), 1, (-2, -1)), images)
+    assert torch.equal(VIEWS["rot180"](images, None), images.flip(-1, -2))
