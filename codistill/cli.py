@@ -1,11 +1,10 @@
 """The command line."""
 
-import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +16,9 @@ from codistill.config import describe_fields, load_config
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.meter import DivergedError
 from codistill.errors import UserError
+
+if TYPE_CHECKING:
+    from codistill.catalogue import Entry
 
 app = typer.Typer(
     name="codistill",
@@ -34,7 +36,8 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=
 
 
 def _keys_help() -> str:
-    rows = [f"{key:<24} {default:<18} {description}".rstrip() for key, default, description in describe_fields()]
+    fields = [("run", "runs/TIME_...", "the run's folder; must be new or empty"), *describe_fields()]
+    rows = [f"{key:<24} {default:<18} {description}".rstrip() for key, default, description in fields]
     return "\n\n[bold]Keys[/bold] (name, default, meaning)\n\n\b\n" + escape("\n".join(rows))
 
 
@@ -50,6 +53,7 @@ def _train_help() -> str:
         )
         + "\n\nA task or the method takes settings as a mapping: method={name: dml, temperature: 3}; for the method "
         + "also method.temperature=3. In most shells a value with spaces or braces needs quotes."
+        + " A number given for a weight replaces the method's ramp."
         + _keys_help()
         + "\n\nSee also: codistill methods, tasks, models."
     )
@@ -65,8 +69,7 @@ def train_command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
 ) -> None:
-    from codistill import experiment, run_files
-    from codistill.config import make_config
+    from codistill import experiment
     from codistill.display import choose_display
 
     arguments = list(arguments or [])
@@ -75,13 +78,15 @@ def train_command(
             raise UserError("--resume goes on with the run's own configuration: give no recipe, keys or --overwrite.")
         if (resume / "summary.json").exists():
             raise UserError(f"Run '{resume}' is finished: there is nothing to resume.")
-        config, run = make_config(run_files.read_config(resume)), resume
+        config, run = experiment.read_run_config(resume), resume
     else:
         recipe = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else None
         given = [argument for argument in arguments if not argument.startswith("run=")]
         runs = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
         config = load_config(recipe, given)
-        run = Path(runs[-1]) if runs else Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{config.method.name}"
+        run = Path(runs[-1]) if runs else _new_run(f"{config.method.name}-seed{config.seed}")
+        if runs and not runs[-1]:
+            raise UserError("run= should name a folder.")
 
     try:
         with choose_display(console) as display:
@@ -96,12 +101,20 @@ def train_command(
     console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {run}")
 
 
+def _new_run(name: str) -> Path:
+    """A folder in runs/ that is not there yet, named by time."""
+    stem = f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"[:-3]
+    return Path("runs") / f"{stem}_{name}"
+
+
 @app.command("evaluate")
-def evaluate_command(run: RunArgument) -> None:
+def evaluate_command(
+    run: RunArgument, device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; any will do.")] = "auto"
+) -> None:
     """Measure the test accuracy of a finished run again, from its saved weights."""
     from codistill.experiment import evaluate_run
 
-    accuracy, summary = evaluate_run(run)
+    accuracy, summary = evaluate_run(run, device)
     _print_accuracy(accuracy)
     if accuracy._asdict() == summary["test_accuracy"]:
         console.print("Equal to the run's summary.")
@@ -126,20 +139,42 @@ def compare_command(
         errors.print(f"These rows do not compete, for they differ in: {', '.join(comparison.differing_terms)}.")
 
 
-@app.command("methods")
-def methods_command() -> None:
-    """The methods: how students learn from each other."""
-    from codistill.methods import METHODS
-
-    _print_choices(METHODS)
+methods_app = typer.Typer(help="The methods: how students learn from each other. 'methods show NAME' tells all.")
+tasks_app = typer.Typer(help="The auxiliary tasks that a student can be given. 'tasks show NAME' tells all.")
+app.add_typer(methods_app, name="methods")
+app.add_typer(tasks_app, name="tasks")
 
 
-@app.command("tasks")
-def tasks_command() -> None:
-    """The auxiliary tasks that a student can be given."""
-    from codistill.tasks import TASKS
+@methods_app.callback(invoke_without_command=True)
+def methods_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from codistill import catalogue
 
-    _print_choices(TASKS, source_of_module=True)
+        _print_choices(catalogue.summaries()[0])
+
+
+@methods_app.command("show")
+def show_method_command(name: Annotated[str, typer.Argument(help="A method.", show_default=False)]) -> None:
+    """Formula, paper, deviations, settings and cost of one method."""
+    from codistill import catalogue
+
+    _print_entry(catalogue.describe_method(name))
+
+
+@tasks_app.callback(invoke_without_command=True)
+def tasks_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from codistill import catalogue
+
+        _print_choices(catalogue.summaries()[1])
+
+
+@tasks_app.command("show")
+def show_task_command(name: Annotated[str, typer.Argument(help="A task.", show_default=False)]) -> None:
+    """Formula, paper, deviations, settings and cost of one task."""
+    from codistill import catalogue
+
+    _print_entry(catalogue.describe_task(name))
 
 
 @app.command("models")
@@ -195,16 +230,26 @@ def _print_parameters(parameters: Mapping[str, Any]) -> None:
     each = ", ".join(f"{name} {count:,}" for name, count in parameters["students"].items())
     share = parameters["training_only"] / students
     console.print(f"Parameters: {escape(each)}; for training only {parameters['training_only']:,} ({share:.2f}x)")
-    if share > 1:
-        console.print("[yellow]The parts that leave after training are larger than the students together.[/yellow]")
 
 
-def _print_choices(choices: Mapping[str, Callable[..., Any]], source_of_module: bool = False) -> None:
-    """One line each: the first line of what documents it."""
-    for name, choice in choices.items():
-        documented = inspect.getmodule(choice) if source_of_module else choice
-        first_line = (inspect.getdoc(documented) or "").splitlines()[0]
-        console.print(f"[bold]{name:<14}[/bold] {escape(first_line)}", soft_wrap=True)
+def _print_choices(choices: Mapping[str, str]) -> None:
+    for name, line in choices.items():
+        console.print(f"[bold]{name:<14}[/bold] {escape(line)}", soft_wrap=True)
+
+
+def _print_entry(entry: "Entry") -> None:
+    console.print(f"[bold]{entry.name}[/bold]\n\n{escape(entry.text)}\n", soft_wrap=True)
+    console.print(f"{escape(entry.usage)}\n", soft_wrap=True)
+    if entry.settings:
+        table = Table("setting", "type", "default")
+        for setting in entry.settings:
+            table.add_row(*map(escape, setting))
+        console.print(table)
+    console.print(
+        f"Cost with a ResNet-32 pair at 100 classes: {entry.passes:g} forward passes per student and step, "
+        f"{entry.extra_parameters:,} training-only parameters.",
+        soft_wrap=True,
+    )
 
 
 def main() -> None:
@@ -217,7 +262,7 @@ def main() -> None:
     except DivergedError as error:
         errors.print(
             f"[bold red]Training diverged:[/bold red] {escape(str(error))} "
-            "The checkpoint of the last good epoch is kept. "
+            "The checkpoint of the last epoch that was good, if any, is kept. "
             "Try a lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5.",
             soft_wrap=True,
         )

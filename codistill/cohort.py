@@ -6,8 +6,10 @@ is compared with its target. Every loss comes back under its name, none of them 
 """
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from codistill.batch import Batch
 from codistill.errors import UserError, unknown
 from codistill.look import Seen, first_rows, join_views, look_separately, look_through_trunk
 from codistill.method import Lesson, Method
-from codistill.student import Student, StudentOutput, share_trunk
+from codistill.student import Student, StudentOutput, check_student_names, share_trunk
 from codistill.tasks.task import Task
 from codistill.teacher import Target, Teacher
 from codistill.views import CLEAN, SECOND, VIEWS
@@ -67,9 +69,10 @@ class Cohort(nn.Module):
         seen = self._look(batch)
         outputs = {name: looks[CLEAN] for name, looks in seen.items()}
         losses = {f"{name}/ce": F.cross_entropy(output.logits, batch.labels) for name, output in outputs.items()}
+        own = {name: batch._replace(images=batch.augmentation(self._augmentation_of(name))) for name in self.students}
         for name, tasks in self.tasks.items():
             for task_name, task in cast(nn.ModuleDict, tasks).items():
-                losses[f"{name}/{task_name}"] = _hold_task(cast(Task, task), seen[name], batch)
+                losses[f"{name}/{task_name}"] = _hold_task(cast(Task, task), seen[name], own[name])
 
         # What was said about which views: lessons on the same views hear the teachers that answered before them.
         heard: dict[tuple[str, ...], dict[str, StudentOutput]] = {(CLEAN,): outputs}
@@ -132,26 +135,37 @@ class Cohort(nn.Module):
         deployed = {parameter for student in self.students.values() for parameter in student.parameters()}
         return students, sum(p.numel() for p in self.parameters() if p not in deployed)
 
+    def identical_peers(self) -> list[tuple[str, str]]:
+        """Pairs of students of equal weights: they say the same, so there is nothing to learn from each other."""
+        return [
+            (one, other)
+            for one, other in combinations(self.students, 2)
+            if _equal(self.students[one].state_dict(), self.students[other].state_dict())
+        ]
+
     @property
     def _second(self) -> int:
         """The number of the augmentation that the view "second" shows: the one after the students' own."""
         return len(self.students) if self.method.own_augmentations else 1
 
+    def _augmentation_of(self, student: str) -> int:
+        """The number of the augmentation that a student sees."""
+        return list(self.students).index(student) if self.method.own_augmentations else 0
+
     def _look(self, batch: Batch) -> Seen:
         """What each student says about each of its views. Each distinct view is made once."""
         made: dict[tuple[int, str], Tensor] = {}
         pieces: dict[str, dict[str, Tensor]] = {}
-        for number, (name, views) in enumerate(self.views_of.items()):
+        for name, views in self.views_of.items():
             pieces[name] = {}
             for view, fraction in views.items():
-                own = number if self.method.own_augmentations else 0
-                augmentation = self._second if view == SECOND else own
+                augmentation = self._second if view == SECOND else self._augmentation_of(name)
                 if (augmentation, view) not in made:
                     made[augmentation, view] = VIEWS[view](batch.augmentation(augmentation), batch.draws)
                 pieces[name][view] = made[augmentation, view][: _rows(fraction, batch)]
         students = {name: cast(Student, student) for name, student in self.students.items()}
         if self.method.shared_trunk:
-            return look_through_trunk(students, pieces, self.method.trunk_gradient)
+            return look_through_trunk(students, pieces, self.method.trunk_gradient, self.method.own_augmentations)
         return look_separately(students, pieces, self.view_statistics)
 
     def _teacher(self, name: str) -> Teacher:
@@ -190,6 +204,10 @@ def _rows(fraction: float, batch: Batch) -> int:
     return len(batch.labels) if fraction == 1.0 else max(1, round(fraction * len(batch.labels)))
 
 
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
 def _distill(
     lesson_name: str, lesson: Lesson, outputs: Mapping[str, StudentOutput], targets: Mapping[str, Target]
 ) -> dict[str, Tensor]:
@@ -204,11 +222,7 @@ def _distill(
 
 
 def _check_names(students: Mapping[str, Student], tasks: Mapping[str, Mapping[str, Task]], method: Method) -> None:
-    if len(students) < 2:
-        raise UserError(f"A cohort needs at least two students, got {len(students)}.")
-    for name in students:
-        if not name or set(name) & set("./*?[]"):
-            raise UserError(f"A student's name may not be empty or contain any of . / * ? [ ], got '{name}'.")
+    check_student_names(students)
     for name in tasks:
         if name not in students:
             raise unknown("student in tasks", name, students)

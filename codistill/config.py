@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.objective import Ramp, Weight
+from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
 STUDENTS = ["resnet8", "resnet8"]
@@ -24,7 +34,7 @@ METHOD = "collaborative"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Strict):
@@ -32,11 +42,12 @@ class DataConfig(_Strict):
 
     name: str = Field("digits", description="digits, a folder (Parquet, or images in class folders), or a hub name")
     label: str | None = Field(None, description="label column, where the data has several")
+    superclass: str | None = Field(None, description="label column of superclasses, for the task 'coarse'")
     image_size: int | None = Field(None, ge=4, description="resize to this many pixels squared")
     classes: int | None = Field(None, ge=2, description="use this many classes, chosen by data.seed")
     per_class: int | None = Field(None, ge=1, description="train on this many images of each class")
     validation: float = Field(0.1, ge=0, lt=1, description="share of train held out, stratified; 0 for none")
-    seed: int = Field(0, ge=0, description="of every choice above; independent of the run's seed")
+    seed: int = Field(0, ge=0, lt=2**32, description="of every choice above; independent of the run's seed")
 
 
 class AugmentConfig(_Strict):
@@ -57,6 +68,12 @@ class OptimizerConfig(_Strict):
     warmup_epochs: float = Field(1.0, ge=0, description="linear, from 0")
     clip_norm: float | None = Field(None, gt=0, description="of the gradient of each student, task and teacher")
 
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "OptimizerConfig":
+        if self.nesterov and self.momentum == 0:
+            raise UserError("optimizer.momentum=0 does not go with Nesterov: set optimizer.nesterov=false too.")
+        return self
+
 
 class Named(BaseModel):
     """Something chosen by name, with its settings: ``dml`` or ``{name: dml, temperature: 3}``."""
@@ -70,13 +87,14 @@ class Named(BaseModel):
 
 
 class TaskConfig(Named):
-    """A task, its settings and its weight in the objective."""
+    """A task, its settings, its weight in the objective, and on which fraction of each batch it runs."""
 
     weight: float = Field(ge=0)
+    fraction: float = Field(1.0, gt=0, le=1)
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
-        return {"name": self.name, "weight": self.weight, **self.settings}
+        return {"name": self.name, "weight": self.weight, "fraction": self.fraction, **self.settings}
 
 
 class RunConfig(_Strict):
@@ -92,7 +110,9 @@ class RunConfig(_Strict):
         json_schema_extra={"short": str(TASKS_OF_EACH)},
     )
     method: Named = Field(description="how students learn from each other", json_schema_extra={"short": METHOD})
-    weights: dict[str, float | Ramp] = Field({}, description="loss name or pattern -> weight; the last match wins")
+    weights: dict[str, NonNegativeFloat | Ramp] = Field(
+        {}, description="loss name or pattern -> number, or {weight: 1, over: 0.3} to ramp up; the last match wins"
+    )
     view_statistics: Literal["together", "clean_only"] = Field(
         "together", description="which views count in batch normalisation"
     )
@@ -101,11 +121,14 @@ class RunConfig(_Strict):
     optimizer: OptimizerConfig = OptimizerConfig()
     batch_size: int = Field(128, ge=2)
     epochs: int = Field(30, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = Field(False, description="torch.compile the cohort")
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    order: Literal["shuffled", "class_pairs"] = Field(
+        "shuffled", description="of the images; class_pairs shows two of a class in a row, for contrastive losses"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -123,7 +146,9 @@ class RunConfig(_Strict):
             for student, own in zip(self.students, self.tasks, strict=True)
             for task in own
         }
-        return {**method_weights, **tasks, **self.weights}
+        rules = {**method_weights, **tasks}
+        # A key that the user repeats moves to the end with the user's others: the last match wins.
+        return {key: weight for key, weight in rules.items() if key not in self.weights} | self.weights
 
     def to_yaml(self) -> str:
         """The complete configuration; reading it gives an equal one."""
@@ -138,7 +163,7 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key:
-            raise UserError(f"'{override}' is not of the form key=value, and no recipe file of that name exists.")
+            raise UserError(f"'{override}' is not of the form key=value. A recipe comes first, before all keys.")
         try:
             _set(given, key.split("."), yaml.safe_load(value))
         except yaml.YAMLError as error:
@@ -163,7 +188,7 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         raise UserError(f"Recipe '{path}' does not exist.")
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"Recipe '{path}' is not valid YAML: {error}") from error
     if not isinstance(given, dict):
         raise UserError(f"Recipe '{path}' should hold keys and values, holds a {type(given).__name__}.")
@@ -180,6 +205,8 @@ def _set(given: dict[str, Any], path: list[str], value: Any) -> None:
             given[head] = value
         return
     inner = given.get(head)
+    if inner is not None and not isinstance(inner, (str, dict)):
+        raise UserError(f"{head} is {inner!r}: it has no keys, so '{head}.{'.'.join(rest)}' cannot be set.")
     given[head] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
     if head == "method":
         given[head].setdefault("name", METHOD)
@@ -197,11 +224,11 @@ def _name_students(given: Any) -> dict[str, str]:
         given = dict(zip(numbered, models, strict=True))
     if not isinstance(given, dict):
         raise UserError(f"students should be a list of models or a mapping name: model, got {given!r}.")
-    if len(given) < 2:
-        raise UserError(f"A cohort needs at least two students, got {len(given)}.")
-    for model in given.values():
+    given = {str(name): model for name, model in given.items()}
+    check_student_names(given)
+    for model in map(str, given.values()):
         if model not in MODELS:
-            raise unknown("model", str(model), MODELS)
+            raise unknown("model", model, MODELS)
     return {str(name): str(model) for name, model in given.items()}
 
 
@@ -228,11 +255,15 @@ def _tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]
 
 
 def _task(given: Any) -> dict[str, Any]:
-    weight = given.get("weight") if isinstance(given, dict) else None
+    """A task as given -> name, settings, and what every task has: a weight and a fraction."""
+    common: dict[str, Any] = {"weight": None, "fraction": None}
     if isinstance(given, dict):
-        given = {key: value for key, value in given.items() if key != "weight"}
+        common = {key: given.get(key) for key in common}
+        given = {key: value for key, value in given.items() if key not in common}
     named = _named(given, "task", TASKS)
-    return {**named, "weight": TASKS[named["name"]].default_weight if weight is None else weight}
+    task = TASKS[named["name"]]
+    defaults = {"weight": task.default_weight, "fraction": task.fraction}
+    return {**named, **{key: defaults[key] if value is None else value for key, value in common.items()}}
 
 
 def _named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
@@ -251,13 +282,13 @@ def _named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> 
 def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Settings for the keyword-only parameters of ``factory``, with types checked and defaults filled in."""
     parameters = inspect.signature(factory).parameters.values()
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
     fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key in settings:
         if key not in fields:
-            raise unknown(f"setting of {place}", key, fields)
+            raise unknown(f"setting of {place}", str(key), fields)
     try:
-        model: type[BaseModel] = create_model("Settings", **fields)
+        model: type[BaseModel] = create_model("Settings", __config__=ConfigDict(allow_inf_nan=False), **fields)
         return model.model_validate(dict(settings)).model_dump()
     except ValidationError as error:
         raise UserError(f"In {place}: {_explain(error)}") from error

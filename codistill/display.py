@@ -3,6 +3,7 @@
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
@@ -35,6 +36,9 @@ class Bar:
     def line(self, progress: Progress) -> None:
         """The bar shows it already."""
 
+    def warn(self, text: str) -> None:
+        self._bar.console.print(f"[yellow]Warning:[/yellow] {escape(text)}", soft_wrap=True)
+
 
 class Lines:
     """One line per log interval: what a cluster's log should hold."""
@@ -55,6 +59,9 @@ class Lines:
 
     def line(self, progress: Progress) -> None:
         self._console.print(f"step {progress.step}/{progress.steps}  {describe(progress)}", soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self._console.print(f"Warning: {escape(text)}", soft_wrap=True)
 
 
 def describe(progress: Progress) -> str:

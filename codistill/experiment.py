@@ -12,20 +12,20 @@ import torch
 from codistill import __version__, run_files
 from codistill.batch import Batch
 from codistill.cohort import Cohort
-from codistill.config import AugmentConfig, RunConfig, make_config
-from codistill.data import EvaluationLoader, Images, TrainLoader, channel_statistics, open_source, prepare
+from codistill.config import AugmentConfig, RunConfig, TaskConfig, make_config
+from codistill.data import EvaluationLoader, Images, TrainLoader, channel_statistics, open_source, prepare, superclasses
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
 from codistill.engine.recorder import Display, Recorder
-from codistill.engine.run_folder import RunFolder
+from codistill.engine.run_folder import RunFolder, load_weights
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.engine.schedule import learning_rate
 from codistill.errors import UserError
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.objective import Objective
-from codistill.student import Student, observe_shapes
-from codistill.tasks import TASKS
+from codistill.student import Student, StudentShape, observe_shapes
+from codistill.tasks import TASKS, Task
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,19 @@ class Experiment:
     runtime: Runtime
     facts: dict[str, Any]  # class names, image size, mean and std: what a student needs to be used alone
     sizes: dict[str, int]  # images per split
+    warnings: list[str]  # what is possible but hardly meant
 
 
 def build(config: RunConfig) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later."""
     runtime = Runtime(choose_device(config.device), config.precision, config.compile)
     source = open_source(config.data.name, config.data.label)
-    splits = prepare(source, **config.data.model_dump(exclude={"name", "label"}))
+    splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
+    if (column := config.data.superclass) is not None:
+        kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
+        config = _fill_in_superclasses(config, kept)
     mean, std = channel_statistics(splits.train.pixels)
     if min(std) == 0:
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
@@ -70,6 +74,7 @@ def build(config: RunConfig) -> Experiment:
         flip=bool(config.augment.flip),
         seed=config.seed,
         augmentations=cohort.augmentations,
+        order=config.order,
         device=runtime.device,
     )
 
@@ -80,7 +85,9 @@ def build(config: RunConfig) -> Experiment:
     assert test is not None
     facts = {"class_names": splits.train.class_names, "image_size": size, "mean": mean, "std": std}
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
-    return Experiment(config, cohort, objective, loader, once(splits.validation), test, runtime, facts, sizes)
+    return Experiment(
+        config, cohort, objective, loader, once(splits.validation), test, runtime, facts, sizes, _warnings(cohort)
+    )
 
 
 def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:
@@ -88,12 +95,18 @@ def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_class
     students = {name: Student(MODELS[model](), num_classes) for name, model in config.students.items()}
     shapes = {name: observe_shapes(student, image_shape) for name, student in students.items()}
     tasks = {
-        name: {task.name: TASKS[task.name](shapes[name], **task.settings) for task in own}
+        name: {task.name: _build_task(task, shapes[name]) for task in own}
         for name, own in zip(students, config.tasks, strict=True)
     }
     method = METHODS[config.method.name](shapes, **config.method.settings)
     cohort = Cohort(students, tasks, method, config.view_statistics)
     return cohort, Objective(config.objective_weights(method.weights))
+
+
+def _build_task(config: TaskConfig, shape: StudentShape) -> Task:
+    task = TASKS[config.name](shape, **config.settings)
+    task.fraction = config.fraction
+    return task
 
 
 def train(
@@ -104,8 +117,6 @@ def train(
     state = folder.load_checkpoint() if resume else None
     experiment = build(config)
     config, cohort = experiment.config, experiment.cohort
-    if state is None:
-        folder.start(config.to_yaml(), overwrite)
     optimizer = torch.optim.SGD(
         [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
         lr=config.optimizer.lr,
@@ -125,14 +136,22 @@ def train(
         steps_per_epoch=steps,
         batch_size=config.batch_size,
         log_every=config.log_every,
+        config_yaml=config.to_yaml(),
     )
-    start_epoch = recorder.restore(state) if state is not None else 0
     schedule = learning_rate(
         config.optimizer.schedule,
         config.optimizer.lr,
         total=config.epochs * steps,
         warmup=round(config.optimizer.warmup_epochs * steps),
     )
+    # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
+    for warning in experiment.warnings:
+        display.warn(warning)
+    if state is None:
+        start_epoch = 0
+        folder.start(config.to_yaml(), overwrite)
+    else:
+        start_epoch = recorder.restore(state)
     fit(
         cohort,
         experiment.objective,
@@ -153,15 +172,27 @@ def train(
     return summary
 
 
-def evaluate_run(run: Path) -> tuple[Accuracy, dict[str, Any]]:
-    """Test accuracy of a finished run, measured again from its saved weights, and its summary."""
+def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
+    """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
-    experiment = build(make_config(run_files.read_config(run)))
-    experiment.cohort.load_state_dict(folder.load_checkpoint()["cohort"])
+    experiment = build(read_run_config(run).model_copy(update={"device": device}))
+    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt")
     for name, student in experiment.cohort.students.items():
-        student.load_state_dict(folder.load_student(name))
+        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors")
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
+
+
+def read_run_config(run: Path) -> RunConfig:
+    """The configuration of a run folder. Raises UserError if it is not complete, as it was written."""
+    given = run_files.read_config(run)
+    missing = [key for key in RunConfig.model_fields if key not in given]
+    if missing:
+        raise UserError(f"'{run}/config.yaml' is damaged: it lacks {', '.join(missing)}.")
+    try:
+        return make_config(given)
+    except UserError as error:
+        raise UserError(f"'{run}/config.yaml': {error}") from error
 
 
 def _fill_in(config: RunConfig, size: tuple[int, int], flip: bool) -> RunConfig:
@@ -171,6 +202,30 @@ def _fill_in(config: RunConfig, size: tuple[int, int], flip: bool) -> RunConfig:
         flip=flip if augment.flip is None else augment.flip,
     )
     return config.model_copy(update={"augment": filled})
+
+
+def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> RunConfig:
+    """Give every task ``coarse`` that was told no superclasses those of the data."""
+
+    def filled(task: TaskConfig) -> TaskConfig:
+        if task.name != "coarse" or task.settings["superclasses"] is not None:
+            return task
+        return task.model_copy(update={"settings": {**task.settings, "superclasses": superclass_of_each}})
+
+    return config.model_copy(update={"tasks": [[filled(task) for task in own] for own in config.tasks]})
+
+
+def _warnings(cohort: Cohort) -> list[str]:
+    warnings = []
+    for one, other in cohort.identical_peers():
+        warnings.append(f"Peers are identical: students '{one}' and '{other}' start from the same weights.")
+    students, training_only = cohort.parameter_counts()
+    if training_only > sum(students.values()):
+        warnings.append(
+            f"The parts for training only have {training_only:,} parameters, more than the students together "
+            f"({sum(students.values()):,}). They leave after training, but they cost memory and time until then."
+        )
+    return warnings
 
 
 def _loss_names(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from codistill.student import Student, StudentOutput
-from codistill.views import CLEAN
+from codistill.views import CLEAN, SECOND
 
 Pieces = Mapping[str, Mapping[str, Tensor]]  # student -> view -> images (rows, C, H, W), the clean view first
 Seen = dict[str, dict[str, StudentOutput]]  # student -> view -> output over as many rows
@@ -21,23 +21,30 @@ def look_separately(students: Mapping[str, Student], pieces: Pieces, view_statis
     return {name: _look_alone(student, pieces[name], view_statistics) for name, student in students.items()}
 
 
-def look_through_trunk(students: Mapping[str, Student], pieces: Pieces, trunk_gradient: float) -> Seen:
+def look_through_trunk(
+    students: Mapping[str, Student], pieces: Pieces, trunk_gradient: float, own_augmentations: bool
+) -> Seen:
     """One pass through the shared trunk over every view that any student sees, then one through each branch.
 
-    The gradient that the branches send into the trunk is multiplied by ``trunk_gradient``.
+    The gradient that the branches send into the trunk is multiplied by ``trunk_gradient``. ``own_augmentations``: one
+    student's view is not that of another, but for the second, which shows all of them the same.
     """
-    longest: dict[str, Tensor] = {}  # a student that sees fewer rows of a view sees the first ones
-    for views in pieces.values():
+
+    def key(name: str, view: str) -> tuple[str, str]:
+        return (name if own_augmentations and view != SECOND else "", view)
+
+    longest: dict[tuple[str, str], Tensor] = {}  # a student that sees fewer rows of a view sees the first ones
+    for name, views in pieces.items():
         for view, images in views.items():
-            if view not in longest or len(images) > len(longest[view]):
-                longest[view] = images
+            if key(name, view) not in longest or len(images) > len(longest[key(name, view)]):
+                longest[key(name, view)] = images
     first = next(iter(students.values()))
     joined = first.forward_trunk(torch.cat(list(longest.values())))
     trunk = [dict(zip(longest, m.split([len(i) for i in longest.values()]), strict=True)) for m in joined]
     seen: Seen = {}
     for name, student in students.items():
         views = pieces[name]
-        own = [torch.cat([by_view[view][: len(views[view])] for view in views]) for by_view in trunk]
+        own = [torch.cat([by_view[key(name, view)][: len(views[view])] for view in views]) for by_view in trunk]
         own[-1] = scale_gradient(own[-1], trunk_gradient)
         seen[name] = split_views(views, student.forward_branch(own))
     return seen

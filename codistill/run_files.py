@@ -1,6 +1,7 @@
-"""Reading the files of finished runs, without torch: all that reports may know of a run."""
+"""Reading the files of a run as plain data: all that reports may know of it. No torch in here."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,28 @@ def read_bytes(run: Path, name: str) -> bytes:
 
 def read_config(run: Path) -> dict[str, Any]:
     """config.yaml as plain data."""
-    config: dict[str, Any] = yaml.safe_load(read_bytes(run, "config.yaml"))
-    return config
+    return _mapping(run, "config.yaml", yaml.safe_load)
 
 
 def read_summary(run: Path) -> dict[str, Any]:
     """summary.json; only finished runs have one."""
-    summary: dict[str, Any] = json.loads(read_bytes(run, "summary.json"))
-    return summary
+    return _mapping(run, "summary.json", json.loads)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
-    return [json.loads(line) for line in read_bytes(run, "metrics.jsonl").splitlines()]
+    """The lines of metrics.jsonl; a last line that was cut off when its process was killed is left out."""
+    lines = read_bytes(run, "metrics.jsonl").split(b"\n")
+    try:
+        return [json.loads(line) for line in lines[:-1]]  # whole lines end with a newline
+    except ValueError as error:
+        raise UserError(f"'{run}/metrics.jsonl' is damaged: {error}") from error
+
+
+def _mapping(run: Path, name: str, parse: Callable[[bytes], Any]) -> dict[str, Any]:
+    try:
+        content = parse(read_bytes(run, name))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"'{run}/{name}' is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"'{run}/{name}' is damaged: it holds no keys and values.")
+    return content

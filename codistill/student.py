@@ -10,7 +10,7 @@ Shapes are never looked up in tables: ``observe_shapes`` reads them off one dry 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self, cast
 
 import torch
@@ -84,6 +84,17 @@ class Student(nn.Module):
     def _classify(self, features: Tensor, maps: list[Tensor]) -> StudentOutput:
         embedding = cast(Backbone, self.backbone).forward_head(features)
         return StudentOutput(self.classifier(embedding), embedding, tuple(maps))
+
+
+def check_student_names(names: Collection[str]) -> None:
+    """Raises UserError unless there are two names or more, each fit for loss names, patterns and PyTorch's modules."""
+    if len(names) < 2:
+        raise UserError(f"A cohort needs at least two students, got {len(names)}.")
+    for name in names:
+        if not name or set(name) & set("./*?[]"):
+            raise UserError(f"A student's name may not be empty or contain any of . / * ? [ ], got '{name}'.")
+        if name in dir(nn.ModuleDict):
+            raise UserError(f"'{name}' cannot name a student: PyTorch's modules use it. Name the student otherwise.")
 
 
 def share_trunk(students: Mapping[str, Student]) -> None:

@@ -1,6 +1,6 @@
 """Small cohorts and batches for tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from backbones import PlainCNN, TinyViT
@@ -13,7 +13,21 @@ from codistill.tasks import TASKS
 CLASSES = 5
 SIZE = 16
 
+# What a task cannot do without, or does more with.
+TASK_SETTINGS: dict[str, dict[str, object]] = {
+    "coarse": {"superclasses": [0, 0, 1, 1, 1]},
+    "reconstruction": {"masked": 0.5},
+}
+
 BACKBONES = {**MODELS, "cnn": PlainCNN, "vit": lambda: TinyViT(SIZE)}
+
+
+# What methods need to be told before they take students of different architectures.
+MIXED_SETTINGS: dict[str, dict[str, object]] = {
+    "one": {"shared_trunk": False},
+    "clilr": {"shared_trunk": False},
+    "okddip": {"shared_trunk": False},
+}
 
 
 def make_cohort(
@@ -22,16 +36,23 @@ def make_cohort(
     method: str | Callable[..., Method] = "independent",
     seed: int = 0,
     view_statistics: str = "together",
+    fractions: Mapping[str, float] = {},
     **settings: object,
 ) -> tuple[Cohort, Objective]:
-    """A cohort of models by student name, with one task or none for each, and its objective."""
+    """A cohort of models by student name, with one task or none for each, and its objective.
+
+    ``fractions``: of the batch that a student's task runs on, where not all of it.
+    """
     torch.manual_seed(seed)
     students = {name: Student(BACKBONES[model](), CLASSES) for name, model in models.items()}
     shapes = {name: observe_shapes(student, (3, SIZE, SIZE)) for name, student in students.items()}
     own = {
-        name: {task: TASKS[task](shapes[name])} if task else {}
+        name: {task: TASKS[task](shapes[name], **TASK_SETTINGS.get(task, {}))} if task else {}
         for name, task in zip(students, tasks or [None] * len(students), strict=True)
     }
+    for name, fraction in fractions.items():
+        for task_of_student in own[name].values():
+            task_of_student.fraction = fraction
     built = (METHODS[method] if isinstance(method, str) else method)(shapes, **settings)
     weights = {f"{name}/{key}": task.default_weight for name, tasks_ in own.items() for key, task in tasks_.items()}
     return Cohort(students, own, built, view_statistics), Objective({**built.weights, **weights})

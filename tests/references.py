@@ -32,9 +32,9 @@ def cross_entropy(logits: Tensor, labels: list[int]) -> float:
 
 
 def joint_cross_entropy(logits_by_turn: list[Tensor], labels: list[int]) -> float:
-    """Cross-entropy over 4K joint labels 4y + r, mean over all images at all turns."""
+    """Cross-entropy over P K joint labels P y + p (4 y + r for turns), mean over all images at all turns."""
     losses = [
-        -math.log(softmax(row)[4 * label + turn])
+        -math.log(softmax(row)[len(logits_by_turn) * label + turn])
         for turn, logits in enumerate(logits_by_turn)
         for row, label in zip(logits.tolist(), labels, strict=True)
     ]
@@ -87,3 +87,42 @@ def layer_norm(row: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def ramp(weight: float, over: float, t: float) -> float:
     return weight * math.exp(-5 * (1 - min(t / over, 1)) ** 2)
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> float:
+    z = [*first.tolist(), *second.tolist()]
+    count = len(first)
+    losses = []
+    for i in range(2 * count):
+        other = i + count if i < count else i - count
+        similar = {k: math.exp(cosine(z[i], z[k]) / temperature) for k in range(2 * count) if k != i}
+        losses.append(-math.log(similar[other] / sum(similar.values())))
+    return sum(losses) / len(losses)
+
+
+def jigsaw(image: Tensor, permutation: list[int], grid: int) -> Tensor:
+    """One image (C, H, W), pixel by pixel; what the grid leaves over around the centre is 0."""
+    _, height, width = image.shape
+    h, w = height // grid, width // grid
+    top, left = (height - grid * h) // 2, (width - grid * w) // 2
+    out = torch.zeros_like(image)
+    for y in range(grid * h):
+        for x in range(grid * w):
+            tile = permutation[(y // h) * grid + x // w]
+            from_y, from_x = (tile // grid) * h + y % h, (tile % grid) * w + x % w
+            out[:, top + y, left + x] = image[:, top + from_y, left + from_x]
+    return out
+
+
+def hidden_cells(draw: int, count: int) -> list[int]:
+    """The cells, 0 to 15, for which Park and Miller's generator, started at the draw, gives the smallest numbers."""
+    state, numbers = draw % (2**31 - 2) + 1, []
+    for _ in range(16):
+        state = 16807 * state % (2**31 - 1)
+        numbers.append(state)
+    return sorted(sorted(range(16), key=lambda cell: numbers[cell])[:count])
+
+
+def mean_squared_error(decoded: Tensor, images: Tensor) -> float:
+    pairs = list(zip(decoded.flatten().tolist(), images.flatten().tolist(), strict=True))
+    return sum((a - b) ** 2 for a, b in pairs) / len(pairs)

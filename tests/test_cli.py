@@ -46,7 +46,7 @@ def test_train_then_evaluate_then_compare(trained: Path) -> None:
 
 def test_a_run_without_a_name_gets_a_folder_of_its_own(trained: Path) -> None:
     assert codistill(trained, "train", *SHORT, "method=independent").returncode == 0
-    (run,) = trained.glob("runs/*_independent")
+    (run,) = trained.glob("runs/*_independent-seed0")
     assert (run / "summary.json").exists()
 
 
@@ -68,7 +68,7 @@ def test_a_finished_run_is_not_written_over_unless_told(trained: Path) -> None:
         (["train", "tasks=[rotation,supcon,rotation]"], "3 tasks for 2 students"),
         (["train", "data=./nowhere"], "Data folder './nowhere' does not exist"),
         (["train", "data=./empty"], "Data folder './empty' is empty"),
-        (["train", "data=./broken"], "the image cannot be decoded"),
+        (["train", "data=./broken"], "cat/3.png): the image cannot be decoded"),
         (["train", "data=./lopsided"], "Split 'test' has no image of 1 of the classes: 'dog'"),
         (["train", "batch_size=2000"], "batch_size=2000 is larger than the training data: 1078 images"),
         (["train", "device=cuda:99"], "device=cuda:99 cannot be used here"),
@@ -109,6 +109,13 @@ def folder_of_bad_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image.write_bytes(image.read_bytes()[:40])
     (folder / "lopsided" / "test" / "dog").mkdir()
     return folder
+
+
+def test_heads_larger_than_the_students_are_warned_of_at_the_start(tmp_path: Path) -> None:
+    big = "tasks=[{name: supcon, width: 3000},rotation]"
+    done = codistill(tmp_path, "train", *SHORT, big, "run=r")
+    assert done.returncode == 0, done.stderr
+    assert "Warning: The parts for training only have" in done.stdout.splitlines()[0]
 
 
 def test_a_diverging_run_says_which_loss_and_what_to_try(tmp_path: Path) -> None:

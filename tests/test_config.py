@@ -7,6 +7,7 @@ import yaml
 
 from codistill.config import RunConfig, load_config, make_config
 from codistill.errors import UserError
+from codistill.experiment import build_cohort
 from codistill.objective import Ramp
 
 
@@ -49,10 +50,20 @@ def test_one_task_is_for_all_students_and_none_is_for_nobody() -> None:
     assert names("tasks=[none, supcon]") == [[], ["supcon"]]
 
 
-def test_a_task_takes_settings_and_a_weight() -> None:
-    (own, _) = load_config(None, ["tasks=[{name: rotation, hierarchical: false, weight: 0.5}, none]"]).tasks
-    assert own[0].settings == {"hierarchical": False}
-    assert own[0].weight == 0.5
+def test_a_task_takes_settings_a_weight_and_a_fraction_of_the_batch() -> None:
+    given = "tasks=[{name: rotation, hierarchical: false, weight: 0.5, fraction: 0.25}, supcon]"
+    config = load_config(None, [given])
+    (own,), (plain,) = config.tasks
+    assert own.settings == {"hierarchical": False}
+    assert (own.weight, own.fraction) == (0.5, 0.25)
+    assert (plain.weight, plain.fraction) == (0.1, 1.0)
+    assert make_config(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_a_tasks_fraction_reaches_the_cohort_before_it_counts_its_views() -> None:
+    config = load_config(None, ["tasks=[{name: rotation, fraction: 0.25}, none]"])
+    cohort, _ = build_cohort(config, (3, 16, 16), num_classes=5)
+    assert cohort.views_of["resnet8_1"] == {"clean": 1.0, "rot90": 0.25, "rot180": 0.25, "rot270": 0.25}
 
 
 def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
@@ -63,7 +74,7 @@ def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method=dmll", r"Unknown method 'dmll'. Did you mean 'dml'\? Choices: independent, dml, collaborative"),
+        ("method=dmll", r"Unknown method 'dmll'. Did you mean 'dml'\? Choices: independent, dml, kdcl"),
         ("tasks=[rotaton,supcon]", r"Unknown task 'rotaton'. Did you mean 'rotation'\?"),
         ("students=[resnet8,resnt20]", r"Unknown model 'resnt20'. Did you mean 'resnet20'\?"),
         ("optimiser.lr=1", r"Unknown key 'optimiser'. Did you mean 'optimizer'\?"),
@@ -74,12 +85,27 @@ def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
         ("method.temprature=3", r"setting of method 'collaborative' 'temprature'. Did you mean 'temperature'\?"),
         ("method={name: dml, temperature: hot}", "In method 'dml': temperature: Input should be a valid number"),
         ("tasks=[{name: supcon, tau: 1}, none]", "setting of task 'supcon' 'tau'"),
+        ("tasks=[{name: supcon, fraction: 0}, none]", r"fraction: Input should be greater than 0 \(got 0\)"),
+        ("tasks=[{name: supcon, fraction: 1.5}, none]", "fraction: Input should be less than or equal to 1"),
+        ("tasks=[{name: jigsaw, grid: 4}, none]", "In task 'jigsaw': grid: Input should be 2 or 3"),
         ("tasks=[rotation,supcon,supcon]", "3 tasks for 2 students"),
         ("tasks=[[rotation,rotation],none]", "has the same task twice"),
         ("students=[resnet8]", "at least two students, got 1"),
+        ("students={half: resnet8, b: resnet8}", "'half' cannot name a student: PyTorch's modules use it"),
+        ("students={a/b: resnet8, c: resnet8}", "may not be empty or contain"),
         ("students=resnet8", "a list of models or a mapping"),
         ("epochs", "not of the form key=value"),
         ("epochs=[", "not valid YAML"),
+        ("method.heads=0", "In method 'collaborative': heads: Input should be greater than 0"),
+        ("tasks=[{name: supcon, temperature: 0}, none]", "temperature: Input should be greater than 0"),
+        ("tasks=[{name: supcon, weight: -1}, none]", "weight: Input should be greater than or equal to 0"),
+        ("weights={'*/ce': .nan}", "weights"),
+        ("optimizer.warmup_epochs=.inf", "optimizer.warmup_epochs: Input should be a finite number"),
+        ("optimizer.momentum=0", "does not go with Nesterov"),
+        ("students={a: {x: 1}, b: resnet8}", "Unknown model"),
+        ("method={name: dml, 3: 4}", "setting of method 'dml' '3'"),
+        ("epochs.foo=1", "epochs: Input should be a valid integer"),
+        ("seed=99999999999999999999", "seed: Input should be less than"),
         ("data.validation=1", "data.validation: Input should be less than 1"),
     ],
 )
@@ -95,6 +121,13 @@ def test_a_recipe_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="should hold keys and values, holds a list"):
         load_config(tmp_path / "list.yaml")
+
+
+def test_the_users_last_pattern_wins_also_where_the_method_has_it_first() -> None:
+    config = make_config({"weights": {"*_kl": 0.0, "*/cpm_kl": 1.0}})
+    table = config.objective_weights({"*/ce": 1.0, "*/cpm_kl": Ramp(1.0, 0.3), "*/peers_kl": 1.0})
+    assert list(table)[-2:] == ["*_kl", "*/cpm_kl"]
+    assert table["*/cpm_kl"] == 1.0
 
 
 def test_a_users_weight_is_an_exception_to_the_methods_rule() -> None:

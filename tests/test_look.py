@@ -101,19 +101,12 @@ def test_a_lesson_on_all_turns_compares_what_was_said_about_every_turn() -> None
 
 
 def test_a_task_on_a_fraction_of_the_batch_sees_its_first_rows_and_costs_no_more_passes() -> None:
-    cohort, _ = make_cohort(TWO, ["rotation", None])
-    task = cohort.tasks["a"]["rotation"]
-    cohort.eval()
-    whole = cohort(make_batch(3))["a/rotation"]
-    task.fraction = 0.5
-    fraction, _ = make_cohort(TWO, ["rotation", None])
-    fraction.load_state_dict(cohort.state_dict())
-    fraction.tasks["a"]["rotation"].fraction = 0.5
-    fraction.views_of["a"] = {view: 1.0 if view == "clean" else 0.5 for view in QUARTER_TURNS}
-    fraction.eval()
-    first_three = make_batch(3)
-    more = make_batch(6)._replace(
-        images=torch.cat([first_three.images, torch.randn_like(first_three.images)]),
-        labels=torch.cat([first_three.labels, first_three.labels]),
-    )
-    torch.testing.assert_close(fraction(more)["a/rotation"], whole)
+    whole, _ = make_cohort(TWO, ["rotation", None])
+    fraction, _ = make_cohort(TWO, ["rotation", None], fractions={"a": 0.5})
+    fraction.load_state_dict(whole.state_dict())
+    looks: list[int] = []
+    fraction.students["a"].register_forward_hook(lambda _, images, __: looks.append(len(images[0])))
+    six = make_batch(6)
+    three = six._replace(images=six.images[:3], labels=six.labels[:3])
+    torch.testing.assert_close(fraction.eval()(six)["a/rotation"], whole.eval()(three)["a/rotation"])
+    assert looks == [6 + 3 * 3]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from codistill.data.images import resize
@@ -40,13 +40,7 @@ class HubData(Source):
         self._splits = {
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
-        # Every label as one of the class names, given (ClassLabel) or found (sorted values of all splits).
-        raw = {split: rows.with_format(None)[self._label][:] for split, rows in self._splits.items()}
-        named = features[self._label]
-        values = list(range(len(named.names))) if isinstance(named, datasets.ClassLabel) else _sorted_values(name, raw)
-        self.class_names = tuple(named.names) if isinstance(named, datasets.ClassLabel) else tuple(map(str, values))
-        index = {value: label for label, value in enumerate(values)}
-        self._labels = {split: self._encode(split, cells, index) for split, cells in raw.items()}
+        self.class_names, self._labels = self._read_labels(self._label)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -66,6 +60,35 @@ class HubData(Source):
                 raise UserError(f"Data '{self._name}' has images of different sizes ({sizes}). Set data.image_size.")
             images.append(pixels)
         return torch.cat(images)
+
+    def superclasses(self, column: str) -> Rows:
+        features = self._splits["train"].features
+        if column not in features:
+            raise unknown("label column (data.superclass)", column, features)
+        names, coarse = self._read_labels(column)
+        found = np.full(len(self.class_names), -1)
+        for split, labels in self._labels.items():
+            for label, superclass in np.unique(np.stack([labels, coarse[split]], axis=1), axis=0):
+                if found[label] not in (-1, superclass):
+                    raise UserError(
+                        f"Data '{self._name}': column '{column}' (data.superclass) should hold one superclass for each "
+                        f"class, but class '{self.class_names[label]}' has images of both '{names[found[label]]}' and "
+                        f"'{names[superclass]}'."
+                    )
+                found[label] = superclass
+        return found
+
+    def _read_labels(self, column: str) -> tuple[tuple[str, ...], dict[str, Rows]]:
+        """A column's names, given (ClassLabel) or found (sorted values of all splits), and its labels by split."""
+        import datasets
+
+        raw = {split: rows.with_format(None)[column][:] for split, rows in self._splits.items()}
+        kind = self._splits["train"].features[column]
+        named = isinstance(kind, datasets.ClassLabel)
+        values = list(range(len(kind.names))) if named else _sorted_values(self._name, raw)
+        index = {value: label for label, value in enumerate(values)}
+        labels = {split: self._encode(split, cells, index) for split, cells in raw.items()}
+        return tuple(kind.names) if named else tuple(map(str, values)), labels
 
     def _encode(self, split: str, cells: list[Any], index: dict[Any, int]) -> Rows:
         for row, cell in enumerate(cells):
@@ -98,9 +121,10 @@ def _image_column(datasets: Any, name: str, features: Any) -> str:
 
 
 def _label_column(datasets: Any, name: str, features: Any, wanted: str | None) -> str:
+    possible = [column for column, kind in features.items() if isinstance(kind, (datasets.ClassLabel, datasets.Value))]
     if wanted is not None:
-        if wanted not in features:
-            raise unknown("label column (data.label)", wanted, features)
+        if wanted not in possible:
+            raise unknown("label column (data.label)", wanted, possible)
         return wanted
     named = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     for column in LABEL_COLUMNS:
@@ -108,7 +132,9 @@ def _label_column(datasets: Any, name: str, features: Any, wanted: str | None) -
             return column
     if len(named) == 1:
         return str(named[0])
-    raise UserError(f"Data '{name}': which column holds the labels? Set data.label to one of: {', '.join(features)}.")
+    raise UserError(
+        f"Data '{name}': which column holds the labels? Set data.label to one of: {', '.join(possible) or 'none'}."
+    )
 
 
 def _sorted_values(name: str, raw: dict[str, list[Any]]) -> list[Any]:
@@ -119,13 +145,18 @@ def _sorted_values(name: str, raw: dict[str, list[Any]]) -> list[Any]:
         raise UserError(f"Data '{name}' mixes labels of different types. Set data.label to another column.") from None
 
 
-def _decode(cell: dict[str, Any], place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _decode(cell: dict[str, Any] | None, place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """An undecoded cell of the image column -> (H, W, 3) uint8. Grey becomes three equal channels."""
+    if cell is None or (cell.get("bytes") is None and cell.get("path") is None):
+        raise UserError(f"{place}: there is no image.")
     path = cell.get("path")
     try:
-        if cell.get("bytes") is None and path is None:
-            raise UnidentifiedImageError("the cell is empty")
         with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else str(path)) as image:
+            if image.mode.startswith("I;16"):  # Pillow would cut at 255 where it should scale
+                grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+                return np.repeat(grey[..., None], 3, axis=-1)
+            if image.mode in ("I", "F"):
+                raise ValueError(f"pixels of mode {image.mode} have no known range")
             return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         named = f" ({path})" if path else ""

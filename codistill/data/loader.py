@@ -8,6 +8,7 @@ from torch import Tensor
 from codistill.batch import Batch
 from codistill.data.augment import crop_and_flip, normalise, pad_reflect
 from codistill.data.images import Images
+from codistill.data.order import ORDERS, rows_shown
 from codistill.errors import UserError
 
 
@@ -15,7 +16,7 @@ class TrainLoader:
     """Shuffled, augmented batches. Epoch e is a pure function of (seed, e), whatever was iterated before.
 
     The last, smaller batch of an epoch is left out. ``augmentations``: how many independent ones a batch holds; the
-    first is the same however many there are.
+    first is the same however many there are. ``order``: a key of ``codistill.data.order.ORDERS``.
     """
 
     def __init__(
@@ -29,16 +30,20 @@ class TrainLoader:
         flip: bool,
         seed: int,
         augmentations: int = 1,
+        order: str = "shuffled",
         device: torch.device | str = "cpu",
     ) -> None:
-        if batch_size > len(images):
-            raise UserError(f"batch_size={batch_size} is larger than the training data: {len(images)} images.")
+        rows = rows_shown(images.labels, order, batch_size)
+        if batch_size > rows:
+            raise UserError(f"batch_size={batch_size} is larger than the training data: {rows} images.")
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
         if not 0 <= padding < min(self.size):
             raise UserError(f"augment.padding={padding} must be smaller than the images ({min(self.size)} pixels).")
         self._padded = pad_reflect(images.pixels.to(device), padding)
         self._labels = images.labels.to(device)
         self._batch_size = batch_size
+        self._batches = rows // batch_size
+        self._order = ORDERS[order]
         self._padding = padding
         self._flip = flip
         self._seed = seed
@@ -48,7 +53,7 @@ class TrainLoader:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return len(self._labels) // self._batch_size
+        return self._batches
 
     @property
     def batch_size(self) -> int:
@@ -59,7 +64,7 @@ class TrainLoader:
         device = self._padded.device
         # A generator for each augmentation and one for the draws, so that none disturbs another.
         first, *others, for_draws = (self._generator(number, stream) for stream in range(self._augmentations + 1))
-        order = torch.randperm(len(self._labels), generator=first, device=device)
+        order = self._order(self._labels, first)
         for start in range(0, len(self) * self._batch_size, self._batch_size):
             rows = order[start : start + self._batch_size]
             images = self._augmented(rows, first)

@@ -26,9 +26,7 @@ def prepare(
 ) -> Splits:
     """Read a source. Arguments as in ``codistill.config.DataConfig``."""
     _check_same_classes(source)
-    num_classes = len(source.class_names)
-    chosen = np.arange(num_classes) if classes is None else choose_classes(num_classes, classes, seed)
-
+    chosen = _chosen(source, classes, seed)
     parts = {split: _restrict(source, whole(source, split), chosen) for split in source.splits}
     train, given_validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None:
@@ -53,6 +51,23 @@ def prepare(
     if len(sizes) > 1:
         raise UserError(f"The splits have images of different sizes: {sorted(sizes)}. Set data.image_size.")
     return splits
+
+
+def superclasses(source: Source, column: str, *, classes: int | None = None, seed: int = 0) -> list[int]:
+    """The superclass of each class that ``prepare`` keeps, from the label column, numbered from 0 without gaps."""
+    kept = source.superclasses(column)[_chosen(source, classes, seed)]
+    numbers: list[int] = np.unique(kept, return_inverse=True)[1].tolist()
+    return numbers
+
+
+def _chosen(source: Source, classes: int | None, seed: int) -> Rows:
+    """The labels of the classes that are kept, ascending."""
+    num_classes = len(source.class_names)
+    chosen = np.arange(num_classes) if classes is None else choose_classes(num_classes, classes, seed)
+    present = np.intersect1d(chosen, source.labels("train"))
+    if len(present) < 2:
+        raise UserError(f"Classifying needs images of at least two classes; train has images of {len(present)}.")
+    return chosen
 
 
 def _labels(source: Source, part: Part) -> Rows:

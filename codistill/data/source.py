@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from codistill.data.split import Rows
+from codistill.errors import UserError
 
 
 class Source(ABC):
@@ -30,6 +31,10 @@ class Source(ABC):
     @abstractmethod
     def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
         """(len(rows), H, W, 3) uint8, resized to ``image_size`` squared if given."""
+
+    def superclasses(self, column: str) -> Rows:
+        """(K,) the superclass of each class, from a second label column. Raises UserError where there is none."""
+        raise UserError(f"data.superclass={column} names a column of a folder or hub data set; this data has no other.")
 
 
 @dataclass(frozen=True)

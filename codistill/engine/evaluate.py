@@ -28,18 +28,17 @@ def evaluate(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> Accu
     """Accuracy over all batches, in evaluation mode; the cohort is left in the mode it was in."""
     was_training = cohort.training
     cohort.eval()
-    teacher_names = cohort.answering_teachers[:1]
-    names = [*cohort.students, *teacher_names, "ensemble"]
-    correct = torch.zeros(len(names), dtype=torch.int64, device=runtime.device)
+    teachers = cohort.answering_teachers[:1]
+    correct = torch.zeros(len(cohort.students) + len(teachers) + 1, dtype=torch.int64, device=runtime.device)
     total = 0
     with torch.inference_mode(), runtime.autocast():
         for batch in batches:
             logits = cohort.predict(batch.images)
             ensemble = mean_probability(logits[name] for name in cohort.students)
-            answers = [logits[name] for name in names[:-1]] + [ensemble]
+            answers = [logits[name] for name in (*cohort.students, *teachers)] + [ensemble]
             correct += torch.stack([(answer.argmax(dim=-1) == batch.labels).sum() for answer in answers])
             total += len(batch.labels)
     cohort.train(was_training)
-    percent = dict(zip(names, (100.0 * count / total for count in correct.tolist()), strict=True))
-    students = {name: percent[name] for name in cohort.students}
-    return Accuracy(students, percent[teacher_names[0]] if teacher_names else None, percent["ensemble"])
+    percents = [100.0 * count / total for count in correct.tolist()]  # students, teacher if any, ensemble
+    students = dict(zip(cohort.students, percents, strict=False))
+    return Accuracy(students, percents[-2] if teachers else None, percents[-1])

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+TOTAL = "total"  # the objective, logged beside the losses that it sums
+
 
 class DivergedError(RuntimeError):
     """A loss or a weight is NaN or infinite; training cannot go on from here."""
@@ -40,5 +42,6 @@ class Meter:
         fewest = min(finite)
         if fewest < count:
             culprits = [name for name, steps in zip(self._names, finite, strict=True) if steps == fewest]
+            culprits = [name for name in culprits if name != TOTAL] or [TOTAL]
             raise DivergedError(f"Loss {', '.join(culprits)} is NaN or infinite.")
         return dict(zip(self._names, means, strict=True))

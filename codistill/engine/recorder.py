@@ -10,9 +10,10 @@ from torch import Tensor
 from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.evaluate import Accuracy, evaluate
-from codistill.engine.meter import DivergedError, Meter
-from codistill.engine.run_folder import RunFolder
+from codistill.engine.meter import TOTAL, DivergedError, Meter
+from codistill.engine.run_folder import RunFolder, load_weights
 from codistill.engine.runtime import Runtime
+from codistill.errors import UserError
 
 
 class Progress(NamedTuple):
@@ -37,6 +38,9 @@ class Display(Protocol):
     def line(self, progress: Progress) -> None:
         """After every log interval."""
 
+    def warn(self, text: str) -> None:
+        """Before training, for what is possible but hardly meant."""
+
 
 class Recorder:
     """The observer of ``codistill.engine.fit``."""
@@ -54,11 +58,13 @@ class Recorder:
         steps_per_epoch: int,
         batch_size: int,
         log_every: int,
+        config_yaml: str,
     ) -> None:
         self._folder, self._cohort, self._optimizer = folder, cohort, optimizer
         self._validation, self._runtime, self._display = validation, runtime, display
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._batch_size, self._log_every = batch_size, log_every
+        self._config_yaml = config_yaml
         self._interval, self._whole_epoch = Meter(), Meter()
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
@@ -68,13 +74,13 @@ class Recorder:
         self._resumed = self._epoch_began = time.perf_counter()
 
     def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
-        named = {**losses, "total": total}
+        named = {**losses, TOTAL: total}
         self._interval.update(named)
         self._whole_epoch.update(named)
         self._steps_timed += 1
         if (step + 1) % self._log_every == 0:
             means = self._interval.read()  # raises if a loss is no longer finite
-            self._loss = means["total"]
+            self._loss = means[TOTAL]
             progress = self._progress(epoch, step + 1)
             self._folder.log({"kind": "interval", "epoch": epoch + 1, "step": step + 1, **self._figures(means)})
             self._display.line(progress)
@@ -82,7 +88,8 @@ class Recorder:
 
     def after_epoch(self, epoch: int) -> None:
         means = self._whole_epoch.read()
-        self._loss = means["total"]
+        self._interval = Meter()  # intervals end with their epoch, where a resumed run begins too
+        self._loss = means[TOTAL]
         self._check_weights()
         self._runtime.synchronise()
         now = time.perf_counter()
@@ -100,13 +107,17 @@ class Recorder:
 
     @property
     def images_per_second(self) -> float:
-        """Training images per second of training (each image counted once, however many students see it)."""
-        running = time.perf_counter() - self._epoch_began
-        return self._steps_timed * self._batch_size / max(self.training_seconds + running, 1e-9)
+        """Images per second of training, in the epochs that are done; each counts once, whoever sees it."""
+        return self._steps_timed * self._batch_size / max(self.training_seconds, 1e-9)
 
     def restore(self, state: dict[str, Any]) -> int:
         """Take up training from a checkpoint; returns how many epochs are done."""
-        self._cohort.load_state_dict(state["cohort"])
+        if state["config"] != self._config_yaml:
+            raise UserError(
+                f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with. "
+                "Put config.yaml back, or start another run with the new configuration."
+            )
+        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt")
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random_state"])
         if "cuda_random_state" in state and self._runtime.device.type == "cuda":
@@ -122,6 +133,7 @@ class Recorder:
         state = {
             "cohort": self._cohort.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "config": self._config_yaml,
             "epochs_done": epochs_done,
             "random_state": torch.get_rng_state(),
             "training_seconds": self.training_seconds,
@@ -134,10 +146,16 @@ class Recorder:
 
     def _figures(self, means: dict[str, float]) -> dict[str, Any]:
         learning_rate = self._optimizer.param_groups[0]["lr"]
-        return {"losses": means, "lr": learning_rate, "images_per_second": round(self.images_per_second, 1)}
+        return {"losses": means, "lr": learning_rate, "images_per_second": round(self._current_speed, 1)}
+
+    @property
+    def _current_speed(self) -> float:
+        """Images per second, the running epoch included."""
+        running = time.perf_counter() - self._epoch_began
+        return self._steps_timed * self._batch_size / max(self.training_seconds + running, 1e-9)
 
     def _progress(self, epoch: int, done: int) -> Progress:
-        speed = self.images_per_second
+        speed = self._current_speed
         total = self._epochs * self._steps_per_epoch
         left = (total - done) * self._batch_size / speed
         return Progress(epoch + 1, self._epochs, done, total, self._loss, self.accuracy, speed, left)

@@ -6,7 +6,8 @@
     students/NAME.safetensors one student alone, after training
     summary.json              written last: a folder that has one is finished
 
-Every file is written beside its place and renamed, so that nobody ever reads half of one.
+Files are written beside their place and renamed, so that nobody ever reads half of one; a line of metrics.jsonl is
+added in one write.
 """
 
 import json
@@ -17,9 +18,24 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from codistill import run_files
 from codistill.errors import UserError
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """What to say of a file that cannot be read."""
+    return UserError(f"'{path}' is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}")
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], place: str) -> None:
+    """Load weights from the file ``place``. Raises UserError where they are not this module's."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        few = " ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise UserError(f"The weights in '{place}' do not fit the run's config.yaml. {few[:300]}") from error
 
 
 class RunFolder:
@@ -27,7 +43,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lines: list[str] = []
 
     @property
     def finished(self) -> bool:
@@ -46,6 +61,8 @@ class RunFolder:
                 f"Run folder '{self.path}' holds an unfinished run. "
                 f"Go on with 'codistill train --resume {self.path}', choose another run=..., or add --overwrite."
             )
+        if not overwrite and self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"Run folder '{self.path}' is not empty. Choose another run=..., or add --overwrite.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in ("summary.json", "checkpoint.pt", "metrics.jsonl"):
@@ -57,15 +74,14 @@ class RunFolder:
             raise UserError(f"Run folder '{self.path}' cannot be written: {error.strerror}.") from error
 
     def log(self, record: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        self._lines.append(json.dumps(record))
-        self._write_text("metrics.jsonl", "".join(line + "\n" for line in self._lines))
+        """Add a line to metrics.jsonl, whole, in one write. The file grows long: writing it anew would not end."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def keep_log_until(self, epoch: int) -> None:
         """Take up the log of an interrupted run, without lines of epochs after ``epoch`` (they will come again)."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self._lines = [line for line in lines if json.loads(line)["epoch"] <= epoch]
+        kept = [json.dumps(line) + "\n" for line in run_files.read_metrics(self.path) if line["epoch"] <= epoch]
+        self._write_text("metrics.jsonl", "".join(kept))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         self._write("checkpoint.pt", lambda path: torch.save(state, path))
@@ -78,7 +94,7 @@ class RunFolder:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load has no error class of its own for a damaged file
-            raise UserError(f"'{path}' cannot be read: {str(error).splitlines()[0]}") from error
+            raise damaged(path, error) from error
         return state
 
     def save_student(self, name: str, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -92,7 +108,10 @@ class RunFolder:
         path = self.path / "students" / f"{name}.safetensors"
         if not path.exists():
             raise UserError(f"Run folder '{self.path}' has no weights of student '{name}': the run is not finished.")
-        return load_file(path)
+        try:
+            return load_file(path)
+        except Exception as error:  # nor has safetensors
+            raise damaged(path, error) from error
 
     def save_summary(self, summary: dict[str, Any]) -> None:
         self._write_text("summary.json", json.dumps(summary, indent=2) + "\n")

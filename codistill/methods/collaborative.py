@@ -13,6 +13,9 @@ settings start from the closest public designs, and every choice of ours is an a
 """
 
 from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from codistill.distill import KL
 from codistill.errors import UserError
@@ -22,40 +25,45 @@ from codistill.methods.listen import Listen, everybody_else
 from codistill.methods.reliability import Reliability
 from codistill.objective import Ramp, Weight
 from codistill.student import StudentShape
+from codistill.views import CLEAN, QUARTER_TURNS
 
 
 def collaborative(
     shapes: Mapping[str, StudentShape],
     *,
-    temperature: float = 3.0,
-    ramp: float = 0.27,
+    temperature: PositiveFloat = 3.0,
+    ramp: NonNegativeFloat = 0.27,
     train_students: bool = True,
-    reliability: float = 1.0,
-    width: int | None = None,
-    heads: int = 4,
-    mlp_ratio: float = 1.0,
+    reliability: NonNegativeFloat = 1.0,
+    width: PositiveInt | None = None,
+    heads: PositiveInt = 4,
+    mlp_ratio: PositiveFloat = 1.0,
+    teach_on: Literal["clean", "turns"] = "clean",
 ) -> Method:
     """Different tasks per student, fused by the CPM into a teacher for all (SSRN 5217092).
 
     temperature: of every KL. ramp: fraction of training over which the links grow to full weight.
     train_students: the CPM's own losses train the students too. reliability: how fast a student that falls behind
-    loses its say, per nat of cross-entropy; 0 trusts all alike. width, heads, mlp_ratio: of the CPM.
+    loses its say, per nat of cross-entropy; 0 trusts all alike. width, heads, mlp_ratio: of the CPM. teach_on: hold all
+    lessons, and train the CPM, on the upright images only or on all four quarter turns (as HSSAKD does), which every
+    student then sees.
     """
     trust = Reliability(list(shapes), sharpness=reliability)
     cpm = CollaborativeProcessing(
         shapes, width=width, heads=heads, mlp_ratio=mlp_ratio, train_students=train_students, reliability=trust
     )
     kl = KL(temperature)
+    views = QUARTER_TURNS if teach_on == "turns" else (CLEAN,)
     lessons = {
         "reliability": Lesson(trust, {}),
-        "cpm": Lesson(cpm, {"kl": kl}),
-        "peers": Lesson(Listen(everybody_else(list(shapes)), trust), {"kl": kl}),
+        "cpm": Lesson(cpm, {"kl": kl}, views),
+        "peers": Lesson(Listen(everybody_else(list(shapes)), trust), {"kl": kl}, views),
     }
     weights: dict[str, Weight] = {"*/ce": 1.0, "*/cpm_kl": Ramp(1.0, over=ramp), "*/peers_kl": Ramp(1.0, over=ramp)}
     for name in shapes:
         if name in lessons:
             raise UserError(f"The student name '{name}' is taken by a part of this method. Name the student otherwise.")
         # One lesson per student, so that each of these links too has a weight of its own.
-        lessons[name] = Lesson(Listen({"cpm": [name]}, trust), {"kl": kl})
+        lessons[name] = Lesson(Listen({"cpm": [name]}, trust), {"kl": kl}, views)
         weights[f"cpm/{name}_kl"] = Ramp(1.0, over=ramp)
     return Method(lessons, weights)

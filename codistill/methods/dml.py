@@ -8,6 +8,8 @@ Deviation: all students are updated at once, from one forward pass each, where t
 
 from collections.abc import Mapping
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from codistill.distill import KL
 from codistill.method import Lesson, Method
 from codistill.methods.listen import Listen, everybody_else
@@ -15,7 +17,9 @@ from codistill.objective import Ramp
 from codistill.student import StudentShape
 
 
-def dml(shapes: Mapping[str, StudentShape], *, temperature: float = 1.0, ramp: float = 0.0) -> Method:
+def dml(
+    shapes: Mapping[str, StudentShape], *, temperature: PositiveFloat = 1.0, ramp: NonNegativeFloat = 0.0
+) -> Method:
     """Deep mutual learning: everybody imitates the others' predictions (CVPR 2018, arXiv:1706.00384).
 
     temperature: of the KL. ramp: fraction of training over which the links grow to full weight; 0 is none.

@@ -31,6 +31,8 @@ class Listen(Teacher):
         targets = {}
         for learner, speakers in self.speakers.items():
             logits = torch.stack([outputs[speaker].logits for speaker in speakers])
-            weights = torch.stack([trust[speaker] if trust else logits.new_ones(()) for speaker in speakers])
+            weights = torch.stack(
+                [trust[speaker] if trust else logits.new_ones((), dtype=torch.float32) for speaker in speakers]
+            )
             targets[learner] = Target(logits, weights / len(speakers))
         return Taught(targets, losses={})

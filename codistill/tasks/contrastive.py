@@ -12,18 +12,20 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.heads import projection_mlp
+from codistill.tasks.heads import full_precision, projection_mlp
 from codistill.tasks.task import Task
 from codistill.views import CLEAN, QUARTER_TURNS
 
 
 def find_own_upright(turned: Tensor, upright: Tensor, temperature: float) -> Tensor:
     """The loss above. ``turned`` (V * B, D) is view-major: its row v * B + b shows row b of ``upright``."""
-    similarity = F.normalize(turned.float(), dim=1) @ F.normalize(upright.float(), dim=1).T  # (V * B, B)
+    with full_precision(turned.device):
+        similarity = F.normalize(turned.float(), dim=1) @ F.normalize(upright.float(), dim=1).T  # (V * B, B)
     own = torch.arange(upright.shape[0], device=upright.device).repeat(turned.shape[0] // upright.shape[0])
     return F.cross_entropy(similarity / temperature, own)
 
@@ -36,7 +38,7 @@ class Contrastive(Task):
 
     views = QUARTER_TURNS[1:]
 
-    def __init__(self, shape: StudentShape, *, temperature: float = 0.5) -> None:
+    def __init__(self, shape: StudentShape, *, temperature: PositiveFloat = 0.5) -> None:
         super().__init__()
         self.temperature = temperature
         self.projection = projection_mlp(shape.embedding, shape.embedding)

@@ -2,7 +2,13 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """For similarities that a small temperature divides: autocast would round them before, and enlarge the error."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def projection_mlp(width: int, out: int) -> nn.Sequential:

@@ -30,26 +30,37 @@ def joint_labels(labels: Tensor, turns: int = 4) -> Tensor:
     return (turns * labels[None, :] + turn[:, None]).reshape(-1)
 
 
-class Rotation(Task):
-    """Joint label of class and quarter turn.
+class JointLabel(Task):
+    """Joint label of class and transformation, for any P transformations: P y + p in place of 4 y + r.
 
-    hierarchical: heads on every stage (True) or on the embedding only (False).
+    looks: the view that shows each transformation, the clean one first. hierarchical: heads on every stage or on the
+    embedding only.
     """
 
-    views = QUARTER_TURNS[1:]
-
-    def __init__(self, shape: StudentShape, *, hierarchical: bool = True) -> None:
+    def __init__(self, shape: StudentShape, looks: tuple[str, ...], hierarchical: bool) -> None:
         super().__init__()
-        joint_classes = len(QUARTER_TURNS) * shape.num_classes
+        self.looks = looks
+        self.views = looks[1:]
+        joint_classes = len(looks) * shape.num_classes
         *early, last = shape.feature_maps
         self.stage_heads = nn.ModuleList(StageHead(stage, last, joint_classes) for stage in early if hierarchical)
         self.head = nn.Linear(shape.embedding, joint_classes)
 
     def forward(self, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:
-        labels = joint_labels(batch.labels)
-        embeddings = torch.cat([seen[view].embedding for view in QUARTER_TURNS])
+        labels = joint_labels(batch.labels, len(self.looks))
+        embeddings = torch.cat([seen[view].embedding for view in self.looks])
         loss = F.cross_entropy(self.head(embeddings), labels)
         for stage, head in enumerate(self.stage_heads):
-            maps = torch.cat([seen[view].feature_maps[stage] for view in QUARTER_TURNS])
+            maps = torch.cat([seen[view].feature_maps[stage] for view in self.looks])
             loss = loss + F.cross_entropy(head(maps), labels)
         return loss
+
+
+class Rotation(JointLabel):
+    """Joint label of class and quarter turn.
+
+    hierarchical: heads on every stage (True) or on the embedding only (False).
+    """
+
+    def __init__(self, shape: StudentShape, *, hierarchical: bool = True) -> None:
+        super().__init__(shape, QUARTER_TURNS, hierarchical)

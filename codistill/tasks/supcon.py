@@ -13,20 +13,22 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.heads import projection_mlp
+from codistill.tasks.heads import full_precision, projection_mlp
 from codistill.tasks.task import Task
 from codistill.views import CLEAN
 
 
 def supervised_contrastive(projections: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """The loss above for projections (n, D), not yet normalised, and their labels (n,). Zero without any positive."""
-    z = F.normalize(projections.float(), dim=1)
+    with full_precision(projections.device):
+        z = F.normalize(projections.float(), dim=1)
+        similarity = z @ z.T / temperature
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    similarity = z @ z.T / temperature
     # The lowest finite number, not minus infinity: a batch of one image has no others to sum over.
     similarity = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min)
     log_probability = similarity - similarity.logsumexp(dim=1, keepdim=True)
@@ -47,7 +49,12 @@ class SupCon(Task):
     default_weight = 0.1
 
     def __init__(
-        self, shape: StudentShape, *, temperature: float = 0.1, second_view: bool = False, width: int = 128
+        self,
+        shape: StudentShape,
+        *,
+        temperature: PositiveFloat = 0.1,
+        second_view: bool = False,
+        width: PositiveInt = 128,
     ) -> None:
         super().__init__()
         self.temperature = temperature

@@ -21,14 +21,14 @@ def png(seed: int, size: tuple[int, int] = (8, 8)) -> bytes:
     return buffer.getvalue()
 
 
-def write_parquet(folder: Path, split: str, images: list[bytes], labels: list[int], classes: int = 3) -> None:
+def write_parquet(folder: Path, split: str, images: list[bytes | None], labels: list[int], classes: int = 3) -> None:
     """The layout of CIFAR-100 on the hub: img, fine_label, coarse_label."""
     features = datasets.Features(
         img=datasets.Image(),
         fine_label=datasets.ClassLabel(names=[f"class{i}" for i in range(classes)]),
         coarse_label=datasets.ClassLabel(names=["all"]),
     )
-    cells = [{"bytes": image, "path": None} for image in images]
+    cells = [image and {"bytes": image, "path": None} for image in images]
     columns = {"img": cells, "fine_label": labels, "coarse_label": [0] * len(labels)}
     folder.mkdir(parents=True, exist_ok=True)
     rows = datasets.Dataset.from_dict(columns, features=features)
@@ -126,6 +126,26 @@ def test_an_image_that_cannot_be_decoded_is_named_by_split_and_row(tmp_path: Pat
     write_parquet(tmp_path / "data", "train", images, [i % 3 for i in range(12)])
     with pytest.raises(UserError, match="split 'train', row 7: the image cannot be decoded"):
         prepare(open_source(str(tmp_path / "data")), validation=0.25)
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "data", "train", [png(0), None, *map(png, range(10))], [i % 3 for i in range(12)])
+    with pytest.raises(UserError, match="split 'train', row 1: there is no image"):
+        prepare(open_source(str(tmp_path / "data")), validation=0.25)
+
+
+def test_images_of_sixteen_bits_are_scaled_and_not_cut(tmp_path: Path) -> None:
+    from codistill.data.hub import _decode
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[0, 256, 65535]], dtype=np.uint16)).save(buffer, "PNG")
+    assert _decode({"bytes": buffer.getvalue(), "path": None}, "here").tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
+
+
+def test_images_of_one_class_alone_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "data", "train", [png(i) for i in range(12)], [1] * 12)
+    with pytest.raises(UserError, match="at least two classes; train has images of 1"):
+        prepare(open_source(str(tmp_path / "data")))
 
 
 def test_a_class_that_one_split_lacks_is_named(tmp_path: Path) -> None:

@@ -27,6 +27,14 @@ def test_accuracies_are_counted_over_all_batches_also_uneven_ones() -> None:
         assert found == 100 * torch.cat(hits).double().mean().item()
 
 
+def test_a_student_may_be_named_ensemble() -> None:
+    cohort, _ = make_cohort({"ensemble": "resnet8", "b": "cnn"})
+    cohort.eval()
+    batch = make_batch(20)
+    right = cohort.predict(batch.images)["ensemble"].argmax(1) == batch.labels
+    assert evaluate(cohort, [batch], CPU).students["ensemble"] == 100 * right.double().mean().item()
+
+
 def test_without_a_teacher_there_is_no_teachers_accuracy() -> None:
     cohort, _ = make_cohort({"a": "resnet8", "b": "cnn"}, method="dml")
     assert evaluate(cohort, [make_batch()], CPU).teacher is None

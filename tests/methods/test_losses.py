@@ -26,6 +26,21 @@ def test_mutual_learning_is_the_mean_kl_to_the_others() -> None:
         assert losses[f"{name}/ce"].item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_collaboration_can_be_held_on_all_four_turns() -> None:
+    cohort, objective = make_cohort(TWO, method="collaborative", teach_on="turns")
+    cohort.eval()
+    batch = make_batch()
+    turned = torch.cat([torch.rot90(batch.images, turn, (-2, -1)) for turn in range(4)])
+    losses, logits = cohort(batch), cohort.predict(turned)
+    objective.table(losses)
+    expected = references.cross_entropy(logits["cpm"], batch.labels.repeat(4).tolist())
+    assert losses["cpm/ce"].item() == pytest.approx(expected, abs=1e-5)
+    assert losses["cpm/b_kl"].item() == pytest.approx(references.kl(logits["cpm"], logits["b"], 3.0), abs=1e-5)
+    assert losses["a/ce"].item() == pytest.approx(
+        references.cross_entropy(logits["a"][:6], batch.labels.tolist()), abs=1e-5
+    )
+
+
 def test_two_collaborating_students_have_six_links_each_with_a_name_and_the_formulas_value() -> None:
     cohort, objective = make_cohort(TWO, method="collaborative", temperature=3.0, reliability=1.0)
     cohort.eval()

@@ -1,0 +1,95 @@
+"""What there is to choose from, described from its own docstrings, signatures and sizes: methods and tasks."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from codistill.cohort import Cohort
+from codistill.errors import unknown
+from codistill.methods import METHODS
+from codistill.models import MODELS
+from codistill.student import Student, observe_shapes
+from codistill.tasks import TASKS
+
+CLASSES, SIZE, MODEL = 100, 32, "resnet32"  # costs are stated for CIFAR-100 and a ResNet-32 pair
+
+
+class Setting(NamedTuple):
+    """A keyword argument of a method or a task."""
+
+    name: str
+    kind: str
+    default: str
+
+
+class Entry(NamedTuple):
+    """One method or task."""
+
+    name: str
+    summary: str  # one line, with the paper
+    text: str  # formula, sources and deviations
+    usage: str  # the settings in words
+    settings: list[Setting]
+    passes: float  # forward passes through one student in a step; plain training has 1
+    extra_parameters: int  # there for training only
+
+
+def describe_method(name: str) -> Entry:
+    """A method of METHODS by name. Raises UserError for an unknown one."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    make = METHODS[name]
+    summary, usage = _split_docstring(make)
+    passes, extra = _cost(make, {})
+    return Entry(name, summary, _module_text(make), usage, _settings(make), passes, extra)
+
+
+def describe_task(name: str) -> Entry:
+    """A task of TASKS by name. Raises UserError for an unknown one."""
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    task = TASKS[name]
+    usage = inspect.getdoc(task) or ""
+    text = _module_text(task)
+    passes, extra = _cost(METHODS["independent"], {"a": name})
+    settings = [Setting("weight", "float", str(task.default_weight)), Setting("fraction", "float", "1.0")]
+    return Entry(name, text.splitlines()[0], text, usage, settings + _settings(task), passes, extra)
+
+
+def summaries() -> tuple[dict[str, str], dict[str, str]]:
+    """One line for each method and for each task, by name; quick."""
+    methods = {name: _split_docstring(make)[0] for name, make in METHODS.items()}
+    return methods, {name: _module_text(task).splitlines()[0] for name, task in TASKS.items()}
+
+
+def _cost(make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, int]:
+    """Forward passes of the first student, and the training-only parameters of a ResNet-32 pair."""
+    students = {name: Student(MODELS[MODEL](), CLASSES) for name in "ab"}
+    shapes = {name: observe_shapes(student, (3, SIZE, SIZE)) for name, student in students.items()}
+    built = {name: {key: TASKS[key](shapes[name], **_needed(key))} for name, key in tasks.items()}
+    cohort = Cohort(students, built, make(shapes))
+    return sum(cohort.views_of["a"].values()), cohort.parameter_counts()[1]
+
+
+def _needed(task: str) -> dict[str, Any]:
+    """Settings that a task takes from the data, here CIFAR-100's twenty superclasses of five."""
+    parameters = inspect.signature(TASKS[task]).parameters
+    return {"superclasses": [label // 5 for label in range(CLASSES)]} if "superclasses" in parameters else {}
+
+
+def _module_text(thing: Callable[..., Any]) -> str:
+    return inspect.getdoc(inspect.getmodule(thing)) or ""
+
+
+def _split_docstring(thing: Callable[..., Any]) -> tuple[str, str]:
+    first, _, rest = (inspect.getdoc(thing) or "").partition("\n")
+    return first, rest.strip()
+
+
+def _settings(thing: Callable[..., Any]) -> list[Setting]:
+    parameters = inspect.signature(thing).parameters.values()
+    return [
+        Setting(p.name, inspect.formatannotation(p.annotation).replace("typing.", ""), str(p.default))
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY
+    ]

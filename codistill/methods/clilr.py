@@ -1,0 +1,73 @@
+"""Collaborative learning: heads on a shared trunk, each taught by the consensus of the others (CL-ILR).
+
+    t_i = mean over j != i of z_j
+    L   = sum_i [ beta * CE(z_i, y) + (1 - beta) * w(t) * KL(i <- t_i) ]
+
+beta = 0.5, T = 2; w(t) = exp(-5 (1 - min(t / ramp, 1))^2) if there is a ramp, else 1. Logits are averaged, before the
+softmax. The gradient that the N heads send into the trunk is divided by N, so that the trunk learns at the pace of a
+single network's ("backpropagation rescaling").
+
+Source: Song and Chai, "Collaborative Learning for Deep Neural Networks" (NeurIPS 2018, arXiv:1805.11761). We know of no
+code by the authors. All reimplementations that we read average logits, most with this beta and T; they differ in the
+factor T^2 and in detaching.
+
+Deviation: one split, before the last stage, where the paper also splits several times, as a tree.
+Deviation: KL in place of the cross-entropy with soft labels. The gradients are the same as long as targets are
+detached; the values differ by the entropy of the target.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from codistill.batch import Batch
+from codistill.distill import KL
+from codistill.method import Lesson, Method
+from codistill.methods.listen import everybody_else
+from codistill.objective import Ramp
+from codistill.student import StudentOutput, StudentShape
+from codistill.teacher import Target, Taught, Teacher
+
+
+class Consensus(Teacher):
+    """Each learner's target is one: the mean of its speakers' logits."""
+
+    def __init__(self, speakers: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.speakers = dict(speakers)  # learner -> whom it listens to
+
+    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
+        targets = {}
+        for learner, speakers in self.speakers.items():
+            mean = torch.stack([outputs[speaker].logits for speaker in speakers]).mean(dim=0)  # (B, K)
+            targets[learner] = Target(mean[None], mean.new_ones(1))
+        return Taught(targets, losses={})
+
+
+def clilr(
+    shapes: Mapping[str, StudentShape],
+    *,
+    temperature: float = 2.0,
+    beta: float = 0.5,
+    ramp: float = 0.0,
+    shared_trunk: bool = True,
+    rescale_gradient: bool = True,
+    through_target: bool = False,
+    temperature_squared: bool = True,
+) -> Method:
+    """Collaborative learning: heads of one trunk learn from the others' mean logits (NeurIPS 2018, arXiv:1805.11761).
+
+    temperature: of the KL. beta: weight of the labels; the consensus weighs 1 - beta. ramp: fraction of training over
+    which the consensus grows to that weight; 0 is none. shared_trunk: students share all but their last stage; False
+    gives each a network of its own, of any architecture. rescale_gradient: divide the gradient at the split by the
+    number of students; without a shared trunk it does nothing. through_target: a KL also trains the heads that it
+    takes its target from. temperature_squared: the KL carries the factor T^2.
+    """
+    soft = (1.0 - beta) if temperature_squared else (1.0 - beta) / temperature**2
+    consensus = Consensus(everybody_else(list(shapes)))
+    return Method(
+        lessons={"consensus": Lesson(consensus, {"kl": KL(temperature)}, through_target=through_target)},
+        weights={"*/ce": beta, "*/consensus_kl": Ramp(soft, over=ramp)},
+        shared_trunk=shared_trunk,
+        trunk_gradient=1.0 / len(shapes) if shared_trunk and rescale_gradient else 1.0,
+    )

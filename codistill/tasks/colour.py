@@ -1,0 +1,31 @@
+"""Joint label of class and order of the colour channels, on the last stage or on every stage (SLA, ICML 2020).
+
+Each image is seen with its channels in P orders, p = 0 being red, green, blue. Heads classify the pair (class y,
+order p) as one of P K joint labels:
+
+    joint label = P y + p
+    loss        = sum over heads of the cross-entropy, mean over the P B images
+
+P = 6 takes all orders, P = 3 the cyclic ones. On grey images all orders look alike, and the task asks for the
+impossible.
+
+Sources: Lee et al., arXiv:1910.05872 (joint label, both sets of orders); arXiv:2107.13715 and 2109.03075 (a head on
+every stage, there for turns). Deviation: the blocks of the early stages are those of ``rotation``.
+"""
+
+from typing import Literal
+
+from codistill.student import StudentShape
+from codistill.tasks.rotation import JointLabel
+from codistill.views import COLOURS
+
+
+class Colour(JointLabel):
+    """Joint label of class and channel order.
+
+    orders: 6 for all orders of red, green and blue (five more looks at each image), 3 for the cyclic ones (two more).
+    hierarchical: heads on every stage (True) or on the embedding only (False).
+    """
+
+    def __init__(self, shape: StudentShape, *, orders: Literal[3, 6] = 6, hierarchical: bool = True) -> None:
+        super().__init__(shape, COLOURS[orders], hierarchical)

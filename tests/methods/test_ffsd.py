@@ -1,0 +1,202 @@
+"""Followers, their fusion and the leader, against loops over positions."""
+
+import math
+
+import pytest
+import references
+import torch
+from cohorts import gradients, make_batch, make_cohort
+from torch import Tensor
+
+from codistill import Cohort, UserError
+from codistill.distill.attention import attention_distance, attention_rows
+from codistill.methods.ffsd import attention_shift, ffsd
+from codistill.objective import Ramp
+
+TWO = {"a": "resnet8", "b": "resnet8"}
+MIXED = {"a": "resnet8", "b": "cnn", "c": "vit"}
+COHORTS = [TWO, {"a": "resnet8", "b": "cnn"}, MIXED]
+
+
+def literal_attention(feature_map: Tensor) -> list[list[float]]:
+    """Mean over channels of the squares, at each position: image -> position -> value."""
+    rows = []
+    for image in feature_map.tolist():
+        height, width = len(image[0]), len(image[0][0])
+        rows.append(
+            [sum(channel[r][s] ** 2 for channel in image) / len(image) for r in range(height) for s in range(width)]
+        )
+    return rows
+
+
+def unit(row: list[float]) -> list[float]:
+    norm = math.sqrt(sum(value * value for value in row))
+    return [value / norm for value in row]
+
+
+def mean_square(a: list[list[float]], b: list[list[float]]) -> float:
+    squares = [(x - y) ** 2 for u, v in zip(a, b, strict=True) for x, y in zip(u, v, strict=True)]
+    return sum(squares) / len(squares)
+
+
+def literal_distance(learner: Tensor, target: Tensor) -> float:
+    return mean_square([unit(r) for r in literal_attention(learner)], [unit(r) for r in literal_attention(target)])
+
+
+def literal_shift(learner: Tensor, predecessor: Tensor) -> float:
+    wanted = []
+    for row in literal_attention(predecessor):
+        norm = math.sqrt(sum(value * value for value in row))
+        threshold = sorted(unit(row))[max(1, len(row) // 3) - 1]
+        wanted.append([u if u < threshold else norm - u if u > threshold else norm / 2 for u in unit(row)])
+    return mean_square([unit(r) for r in literal_attention(learner)], wanted)
+
+
+def without_gradient(cohort: Cohort) -> list[str]:
+    return [name for name, parameter in cohort.named_parameters() if parameter.requires_grad and parameter.grad is None]
+
+
+@pytest.mark.parametrize("channels", [3, 7])
+def test_attention_is_compared_as_in_the_literal_formula_whatever_the_channels(channels: int) -> None:
+    torch.manual_seed(0)
+    learner, target = torch.randn(2, 3, 4, 3), torch.randn(2, channels, 4, 3)
+    assert attention_distance(learner, target).item() == pytest.approx(literal_distance(learner, target), abs=1e-6)
+
+
+def test_maps_of_different_grids_are_compared_on_the_smaller_one() -> None:
+    large, small = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 2, 2)
+    for a, b, which in ((large, small, 0), (small, large, 1)):
+        rows = attention_rows(a, b)
+        assert rows[0].shape == rows[1].shape == (2, 4)
+        torch.testing.assert_close(rows[which][1, 2], large[1, :, 2:, :2].pow(2).mean())
+
+
+def test_attention_does_not_depend_on_how_strong_a_map_is() -> None:
+    a, b = torch.randn(2, 2, 3, 4, 4)
+    torch.testing.assert_close(attention_distance(a, b), attention_distance(7 * a, b / 3))
+    assert attention_distance(a, 2 * a).item() < 1e-12
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+def test_the_shift_is_the_literal_one(size: int) -> None:
+    torch.manual_seed(0)
+    learner, predecessor = torch.randn(3, 4, size, size), torch.randn(3, 6, size, size)
+    found = attention_shift(learner, predecessor).item()
+    assert found == pytest.approx(literal_shift(learner, predecessor), abs=1e-5)
+
+
+def test_the_shift_draws_a_follower_away_from_where_its_predecessor_looks() -> None:
+    predecessor = 0.4 * torch.tensor([3.0, 2.0, 1.0, 0.5]).view(1, 1, 2, 2)
+    active = predecessor.flatten()
+    learner = torch.ones(1, 1, 2, 2, requires_grad=True)
+    attention_shift(learner, predecessor).backward()
+    pull = -learner.grad.flatten()  # type: ignore[union-attr]
+    assert pull[active.argmax()] < pull[1] < pull[2]
+
+
+def test_every_loss_is_the_formulas() -> None:
+    students = {"a": "resnet8", "b": "cnn", "c": "resnet8", "d": "resnet8"}
+    followers = ["a", "c", "d"]
+    cohort, objective = make_cohort(students, method=ffsd, leader="b", temperature=2.0)
+    cohort.eval()
+    batch = make_batch()
+    losses, logits = cohort(batch), cohort.predict(batch.images)
+    maps = {name: student(batch.images).feature_maps[-1] for name, student in cohort.students.items()}
+    fusion = cohort.teachers["fusion"]
+    joined = torch.cat([maps[name] for name in followers], dim=1)
+    fused = fusion.fusion.mix(joined)
+    mean = sum(logits[name] for name in followers) / 3
+    expected = {f"{n}/ce": references.cross_entropy(logits[n], batch.labels.tolist()) for n in logits}
+    for name in followers:
+        kls = [references.kl(logits[name], logits[other], 2.0) for other in followers if other != name]
+        expected[f"{name}/peers_kl"] = sum(kls) / 2
+    expected |= {
+        "diversity/c": literal_shift(maps["c"], maps["a"]),
+        "diversity/d": literal_shift(maps["d"], maps["c"]),
+        "b/fusion_kl": references.kl(logits["b"], logits["fusion"], 2.0),
+        "fusion/ensemble_kl": references.kl(logits["fusion"], mean, 2.0),
+        "fusion/leader_attention": literal_distance(maps["b"], fused),
+        "fusion/leader_expansion": literal_distance(fusion.expand(maps["b"]), joined),
+    }
+    assert set(losses) == set(expected)
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value, abs=1e-5, rel=1e-5), name
+    ramped = {
+        "diversity/c": 1e-5,
+        "diversity/d": 1e-5,
+        "fusion/leader_attention": 10.0,
+        "fusion/leader_expansion": 10.0,
+    }
+    weights = {name: Ramp(ramped[name], over=0.017) if name in ramped else 1.0 for name in sorted(losses)}
+    assert objective.table(losses) == weights
+
+
+def test_each_loss_trains_these_modules_and_no_others() -> None:
+    cohort, _ = make_cohort({"a": "resnet8", "b": "cnn", "c": "resnet8"}, method=ffsd)
+    expected = {
+        **{f"{name}/ce": {f"students.{name}"} for name in "abc"},
+        "a/peers_kl": {"students.a"},
+        "b/peers_kl": {"students.b"},
+        "diversity/b": {"students.b"},
+        "fusion/ce": {"fusion.fusion"},
+        "fusion/ensemble_kl": {"fusion.fusion"},
+        "c/fusion_kl": {"students.c"},
+        "fusion/leader_attention": {"students.c"},
+        "fusion/leader_expansion": {"students.c", "fusion.expand"},
+    }
+    losses = cohort(make_batch())
+    assert set(losses) == set(expected)
+    for name, loss in losses.items():
+        cohort.zero_grad()
+        loss.backward(retain_graph=True)
+        keys = [key.removeprefix("teachers.") for key, gradient in gradients(cohort).items() if gradient.any()]
+        assert {".".join(key.split(".")[:2]) for key in keys} == expected[name], name
+
+
+@pytest.mark.parametrize("students", COHORTS, ids=str)
+@pytest.mark.parametrize("leader", [None, "a"])
+def test_cohorts_of_any_kind_train_a_step(students: dict[str, str], leader: str | None) -> None:
+    cohort, objective = make_cohort(students, method=ffsd, leader=leader)
+    losses = cohort(make_batch())
+    objective.table(losses)  # no loss without a weight, no weight without a loss
+    objective(losses).backward()
+    assert without_gradient(cohort) == []
+    assert f"{leader or list(students)[-1]}/fusion_kl" in losses
+
+
+def test_with_one_follower_there_is_nobody_to_learn_with() -> None:
+    cohort, _ = make_cohort(TWO, method=ffsd)
+    names = {"a/ce", "b/ce", "b/fusion_kl", "fusion/ce", "fusion/ensemble_kl"}
+    assert set(cohort(make_batch())) == {*names, "fusion/leader_attention", "fusion/leader_expansion"}
+
+
+def test_a_leader_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match=r"Unknown leader 'd'\. Choices: a, b"):
+        make_cohort(TWO, method=ffsd, leader="d")
+
+
+def test_a_compiled_cohort_gives_the_same_losses() -> None:
+    cohort, _ = make_cohort(MIXED, method=ffsd)
+    cohort.students["c"].eval()  # its dropout would differ between the two passes
+    batch = make_batch()
+    fast = torch.compile(cohort, fullgraph=True, backend="aot_eager")(batch)
+    torch.testing.assert_close(fast, cohort(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_one_class_one_image_and_identical_students_have_finite_losses_and_gradients() -> None:
+    cohort, objective = make_cohort(dict.fromkeys("abc", "resnet8"), method=ffsd)
+    for name in "bc":
+        cohort.students[name].load_state_dict(cohort.students["a"].state_dict())
+    for size in (1, 4):
+        cohort.zero_grad()
+        batch = make_batch(size)._replace(labels=torch.zeros(size, dtype=torch.int64))
+        objective(cohort(batch)).backward()
+        assert all(gradient.isfinite().all() for gradient in gradients(cohort).values())
+
+
+def test_maps_that_are_nowhere_active_have_finite_losses_and_gradients() -> None:
+    silent = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    for loss in (attention_distance(silent, torch.zeros(2, 3, 4, 4)), attention_shift(silent, torch.zeros(2, 3, 4, 4))):
+        assert loss.isfinite()
+        (gradient,) = torch.autograd.grad(loss, silent)
+        assert gradient.isfinite().all()
