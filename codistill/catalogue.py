@@ -1,11 +1,12 @@
 """What there is to choose from, described from its own docstrings, signatures and sizes: methods and tasks."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from codistill.cohort import Cohort
-from codistill.errors import unknown
+from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.student import Student, observe_shapes
@@ -63,8 +64,15 @@ def summaries() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _cost(make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, int]:
-    """Forward passes of the first student, and the training-only parameters of a ResNet-32 pair."""
-    students = {name: Student(MODELS[MODEL](), CLASSES) for name in "ab"}
+    """Forward passes of the first student, and the training-only parameters of two ResNet-32, or three if need be."""
+    try:
+        return _cost_of("ab", make, tasks)
+    except UserError:
+        return _cost_of("abc", make, tasks)
+
+
+def _cost_of(names: str, make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, int]:
+    students = {name: Student(MODELS[MODEL](), CLASSES) for name in names}
     shapes = {name: observe_shapes(student, (3, SIZE, SIZE)) for name, student in students.items()}
     built = {name: {key: TASKS[key](shapes[name], **_needed(key))} for name, key in tasks.items()}
     cohort = Cohort(students, built, make(shapes))
@@ -89,7 +97,17 @@ def _split_docstring(thing: Callable[..., Any]) -> tuple[str, str]:
 def _settings(thing: Callable[..., Any]) -> list[Setting]:
     parameters = inspect.signature(thing).parameters.values()
     return [
-        Setting(p.name, inspect.formatannotation(p.annotation).replace("typing.", ""), str(p.default))
+        Setting(p.name, _describe_type(inspect.formatannotation(p.annotation)), str(p.default))
         for p in parameters
         if p.kind is p.KEYWORD_ONLY
     ]
+
+
+def _describe_type(annotation: str) -> str:
+    """``Annotated[float, Gt(gt=0)] | None`` -> ``float > 0 or None``."""
+    plain = re.sub(r"Annotated\[(\w+), G([te])\(g[te]=(\d+)\)\]", _describe_bound, annotation.replace("typing.", ""))
+    return plain.replace(" | ", " or ")
+
+
+def _describe_bound(match: re.Match[str]) -> str:
+    return f"{match[1]} {'>' if match[2] == 't' else '>='} {match[3]}"

@@ -11,7 +11,7 @@ from codistill.config import load_config
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from update_tables import PAGES, TABLE, updated  # noqa: E402
+from update_tables import METHODS_PAGE, PAGES, TABLE, methods_page, updated  # noqa: E402
 
 ALL_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -21,6 +21,10 @@ def test_tables_are_those_of_the_committed_results(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert TABLE.search(text), "no table found"
     assert updated(text) == text, "stale: run make tables"
+
+
+def test_the_page_of_methods_and_tasks_is_that_of_the_docstrings() -> None:
+    assert METHODS_PAGE.read_text(encoding="utf-8") == methods_page(), "stale: run make tables"
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -41,8 +42,8 @@ KL_FROM = ("previous", "everybody")
 def afd(
     shapes: Mapping[str, StudentShape],
     *,
-    temperature: float = 3.0,
-    adversarial: float = 0.1,
+    temperature: PositiveFloat = 3.0,
+    adversarial: NonNegativeFloat = 0.1,
     kl_from: Literal["previous", "everybody"] = "previous",
 ) -> Method:
     """Adversarial feature maps: each student fools a judge of its maps and its peer's (ICML 2020, arXiv:2002.01775).

@@ -19,6 +19,7 @@ detached; the values differ by the entropy of the target.
 from collections.abc import Mapping, Sequence
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from codistill.batch import Batch
 from codistill.distill import KL
@@ -47,9 +48,9 @@ class Consensus(Teacher):
 def clilr(
     shapes: Mapping[str, StudentShape],
     *,
-    temperature: float = 2.0,
-    beta: float = 0.5,
-    ramp: float = 0.0,
+    temperature: PositiveFloat = 2.0,
+    beta: NonNegativeFloat = 0.5,
+    ramp: NonNegativeFloat = 0.0,
     shared_trunk: bool = True,
     rescale_gradient: bool = True,
     through_target: bool = False,

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from codistill.batch import Batch
@@ -118,10 +119,10 @@ class MeanLogits(Teacher):
 def ffl(
     shapes: Mapping[str, StudentShape],
     *,
-    temperature: float = 3.0,
-    ramp: float = 0.27,
+    temperature: PositiveFloat = 3.0,
+    ramp: NonNegativeFloat = 0.27,
     train_students: bool = True,
-    width: int | None = None,
+    width: PositiveInt | None = None,
     shared_trunk: bool = False,
 ) -> Method:
     """Feature fusion learning: fused feature maps teach all and learn from the ensemble (ICPR 2020, arXiv:1904.09058).

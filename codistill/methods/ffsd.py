@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from codistill.batch import Batch
@@ -99,11 +100,11 @@ def ffsd(
     shapes: Mapping[str, StudentShape],
     *,
     leader: str | None = None,
-    temperature: float = 2.0,
-    diversity: float = 1e-5,
-    attention: float = 10.0,
-    ramp: float = 0.017,
-    width: int | None = None,
+    temperature: PositiveFloat = 2.0,
+    diversity: NonNegativeFloat = 1e-5,
+    attention: NonNegativeFloat = 10.0,
+    ramp: NonNegativeFloat = 0.017,
+    width: PositiveInt | None = None,
 ) -> Method:
     """Diverse followers fused into the teacher of one leader, the student to deploy (TNNLS 2022, arXiv:2103.14473).
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from codistill.batch import Batch
@@ -38,10 +39,10 @@ from codistill.views import QUARTER_TURNS
 def hssakd(
     shapes: Mapping[str, StudentShape],
     *,
-    temperature: float = 3.0,
-    joint_ce: float = 1.0,
-    joint_kl: float = 1.0,
-    kl: float = 1.0,
+    temperature: PositiveFloat = 3.0,
+    joint_ce: NonNegativeFloat = 1.0,
+    joint_kl: NonNegativeFloat = 1.0,
+    kl: NonNegativeFloat = 1.0,
 ) -> Method:
     """Joint labels of class and turn on every stage, learned from label and peers (TNNLS 2022, arXiv:2109.03075).
 

@@ -29,6 +29,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from codistill.batch import Batch
@@ -145,12 +146,12 @@ def kdcl(
     shapes: Mapping[str, StudentShape],
     *,
     ensemble: Ensemble = "minlogit",
-    temperature: float = 2.0,
+    temperature: PositiveFloat = 2.0,
     own_augmentations: bool = True,
     choose_per: Choice = "image",
-    steps: int = 20,
-    ridge: float = 0.1,
-    memory: float = 0.99,
+    steps: PositiveInt = 20,
+    ridge: NonNegativeFloat = 0.1,
+    memory: NonNegativeFloat = 0.99,
 ) -> Method:
     """Collaborative learning: one soft target for all, ensembled from all students' logits (KDCL, CVPR 2020, no arXiv).
 

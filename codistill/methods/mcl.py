@@ -24,6 +24,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from codistill.batch import Batch
@@ -36,14 +37,14 @@ from codistill.teacher import Taught, Teacher
 def mcl(
     shapes: Mapping[str, StudentShape],
     *,
-    tau: float = 0.1,
-    width: int = 128,
-    soft_temperature: float = 3.0,
+    tau: PositiveFloat = 0.1,
+    width: PositiveInt = 128,
+    soft_temperature: PositiveFloat = 3.0,
     own_image: bool = False,
-    vcl: float = 0.1,
-    icl: float = 0.1,
-    soft_vcl: float = 1.0,
-    soft_icl: float = 1.0,
+    vcl: NonNegativeFloat = 0.1,
+    icl: NonNegativeFloat = 0.1,
+    soft_vcl: NonNegativeFloat = 1.0,
+    soft_icl: NonNegativeFloat = 1.0,
 ) -> Method:
     """Mutual contrastive learning: classes are told apart within and across students (AAAI 2022, arXiv:2104.12565).
 

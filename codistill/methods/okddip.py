@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from codistill.batch import Batch
@@ -103,9 +104,9 @@ def okddip(
     shapes: Mapping[str, StudentShape],
     *,
     leader: str | None = None,
-    temperature: float = 3.0,
-    width: int = 8,
-    ramp: float = 0.27,
+    temperature: PositiveFloat = 3.0,
+    width: PositiveInt = 8,
+    ramp: NonNegativeFloat = 0.27,
     shared_trunk: bool = True,
     through_target: bool = True,
     aggregate: Literal["logits", "probabilities"] = "logits",

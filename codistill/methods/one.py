@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from codistill.batch import Batch
@@ -72,8 +73,8 @@ class Gate(Teacher):
 def one(
     shapes: Mapping[str, StudentShape],
     *,
-    temperature: float = 3.0,
-    ramp: float = 0.27,
+    temperature: PositiveFloat = 3.0,
+    ramp: NonNegativeFloat = 0.27,
     shared_trunk: bool = True,
     through_target: bool = False,
 ) -> Method:

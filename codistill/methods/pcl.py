@@ -23,6 +23,7 @@ from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -119,9 +120,9 @@ class PeerMeans(Teacher):
 def pcl(
     shapes: Mapping[str, StudentShape],
     *,
-    temperature: float = 3.0,
-    ramp: float = 0.27,
-    decay: float = 0.999,
+    temperature: PositiveFloat = 3.0,
+    ramp: NonNegativeFloat = 0.27,
+    decay: NonNegativeFloat = 0.999,
     own_augmentations: bool = True,
     shared_trunk: bool = False,
     train_students: bool = True,

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from codistill.batch import Batch
@@ -97,7 +98,9 @@ class Switch(Teacher):
         return row.unsqueeze(1) & ~row.unsqueeze(0)
 
 
-def switokd(shapes: Mapping[str, StudentShape], *, temperature: float = 2.0, teacher: str | None = None) -> Method:
+def switokd(
+    shapes: Mapping[str, StudentShape], *, temperature: PositiveFloat = 2.0, teacher: str | None = None
+) -> Method:
     """Mutual learning in which a student too far ahead waits for the others (SwitOKD, ECCV 2022, arXiv:2209.04996).
 
     temperature: of the KL, and of the probabilities by which gap and threshold are measured; the public code has 1.
