@@ -34,7 +34,7 @@ def test_every_train_command_in_the_docs_can_be_read(page: Path, monkeypatch: py
     monkeypatch.chdir(ROOT)
     for line in re.findall(r"^ *codistill train(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
         words = [word for word in shlex.split(line.replace("$", ""), comments=True) if not word.startswith("run=")]
-        if "--resume" in words:
+        if "--resume" in words or "$" in line.split("=")[0]:  # a loop over recipes names none
             continue
         words = [word for word in words if not word.startswith("--")]
         recipe = Path(words.pop(0)) if words and "=" not in words[0] else None

@@ -65,7 +65,7 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def table(comparison: Comparison, timing: bool = True) -> tuple[list[str], list[list[str]]]:
     """Header and cells. Where rows name their students differently, columns are by their order."""
     rows = comparison.rows
     names = [list(row.students) for row in rows]
@@ -73,7 +73,7 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     same_names = all(own == names[0] for own in names)
     columns = names[0] if same_names else [f"student {place + 1}" for place in range(places)]
     header = ["method", "tasks", *columns, "students' mean", "teacher", "ensemble"]
-    header += ["seeds", "training-only parameters", "minutes a run"]
+    header += ["seeds", "training-only parameters", *(["minutes a run"] if timing else [])]
     any_settings = any(row.settings for row in rows)
     cells = []
     for row in rows:
@@ -89,16 +89,16 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
                 mean_and_deviation(row.ensemble),
                 str(len(row.seeds)),
                 f"{row.training_only:,}",
-                f"{statistics.fmean(row.seconds) / 60:.1f}",
+                *([f"{statistics.fmean(row.seconds) / 60:.1f}"] if timing else []),
                 *([", ".join(f"{key}={value}" for key, value in row.settings.items())] if any_settings else []),
             ]
         )
     return header + (["also differs"] if any_settings else []), cells
 
 
-def markdown(comparison: Comparison) -> str:
-    """The table for a Markdown page."""
-    header, cells = table(comparison)
+def markdown(comparison: Comparison, timing: bool = True) -> str:
+    """The table for a Markdown page; ``timing=False`` where runs were not timed under equal conditions."""
+    header, cells = table(comparison, timing)
     lines = [header, ["---"] * len(header), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
