@@ -1,13 +1,17 @@
-"""Two processes under DistributedDataParallel."""
+"""Cohorts under DistributedDataParallel."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from cohorts import gradients, make_batch, make_cohort
 from torch.nn.parallel import DistributedDataParallel
+
+from codistill.methods import METHODS
 
 STUDENTS = {"a": "resnet8", "b": "cnn"}
 
@@ -37,3 +41,24 @@ def test_two_processes_end_with_the_average_of_their_gradients() -> None:
     average = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
     torch.testing.assert_close(found[0], average, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found[0], found[1], atol=0, rtol=0)
+
+
+@pytest.fixture
+def alone_in_a_group(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone: enough for DDP to demand a gradient of every parameter."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.usefixtures("alone_in_a_group")
+def test_every_method_has_a_static_graph_in_which_every_parameter_learns(method: str) -> None:
+    students = {"a": "resnet8", "b": "resnet8", "c": "resnet8"}
+    cohort, objective = make_cohort(students, ["rotation", "supcon", None], method)
+    wrapped = DistributedDataParallel(cohort, find_unused_parameters=False, static_graph=True)
+    for seed in range(3):  # a graph that changes, or a parameter left out, raises in a later step
+        wrapped.zero_grad()
+        objective(wrapped(make_batch(seed=seed)), progress=seed / 3).backward()
+        cohort.after_step()
+    assert all(p.grad is not None for p in cohort.parameters() if p.requires_grad)
