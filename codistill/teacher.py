@@ -5,9 +5,10 @@ Targets come attached to the graph; the cohort detaches them, in one place.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codistill.batch import Batch
@@ -52,3 +53,23 @@ class Teacher(nn.Module, ABC):
 
     def after_step(self, students: Mapping[str, Student]) -> None:
         """Called after every optimizer step, for teachers that follow the students (moving averages)."""
+
+
+class AnsweringTeacher(Teacher):
+    """A teacher with an answer of its own: trained on the labels, the target of its ``students``, and evaluated."""
+
+    answers = True
+    students: Sequence[str]
+
+    @abstractmethod
+    def answer(self, outputs: Mapping[str, StudentOutput]) -> StudentOutput:
+        """What it says itself about the images that ``outputs`` are about."""
+
+    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
+        answer = self.answer(outputs)
+        target = Target(answer.logits[None], answer.logits.new_ones(1))
+        own = {"ce": F.cross_entropy(answer.logits, batch.labels)}
+        return Taught({name: target for name in self.students}, own, answer)
+
+    def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor:
+        return self.answer(outputs).logits

@@ -69,3 +69,15 @@ def make_batch(size: int = 6, seed: int = 0) -> Batch:
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A copy of each parameter's gradient; zeros where there is none."""
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
+
+
+def assert_compiled_losses_are_the_same(cohort: Cohort) -> None:
+    """One step of the compiled cohort, as one graph, against one eager step from the same state."""
+    for student in cohort.students.values():
+        if any(isinstance(module, torch.nn.Dropout) for module in student.modules()):
+            student.eval()  # dropout would differ between the two passes
+    batch = make_batch()
+    state = {key: value.clone() for key, value in cohort.state_dict().items()}
+    compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")(batch)
+    cohort.load_state_dict(state)  # batch normalisation and running means have seen the batch
+    torch.testing.assert_close(compiled, cohort(batch), atol=1e-5, rtol=1e-5)

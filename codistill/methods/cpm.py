@@ -23,11 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
 from codistill.errors import UserError
 from codistill.methods.reliability import Reliability
 from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
+from codistill.teacher import AnsweringTeacher
 
 
 def others_mean(values: Tensor) -> Tensor:
@@ -72,14 +71,12 @@ class Branch(nn.Module):
         return c * s + e * self.mlp(s)
 
 
-class CollaborativeProcessing(Teacher):
+class CollaborativeProcessing(AnsweringTeacher):
     """The module above, for two students or more of any architecture.
 
     width: d; None is the narrowest student's last width. train_students: whether the module's own losses train
     the students too, through their features (True: FFL's reading; False: FFSD's).
     """
-
-    answers = True
 
     def __init__(
         self,
@@ -117,7 +114,7 @@ class CollaborativeProcessing(Teacher):
         )
         self.classifier = nn.Linear(self.width, next(iter(shapes.values())).num_classes)
 
-    def fuse(self, outputs: Mapping[str, StudentOutput]) -> StudentOutput:
+    def answer(self, outputs: Mapping[str, StudentOutput]) -> StudentOutput:
         """The students' last maps -> the module's own answer; its feature map is ``fused`` (B, d, H, W)."""
         maps = {name: outputs[name].feature_maps[-1] for name in self.students}
         if not self.train_students:
@@ -133,15 +130,6 @@ class CollaborativeProcessing(Teacher):
         fused = self.pointwise(mixed)
         embedding = fused.mean(dim=(-2, -1))
         return StudentOutput(self.classifier(embedding), embedding, (fused,))
-
-    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
-        answer = self.fuse(outputs)
-        target = Target(answer.logits[None], answer.logits.new_ones(1))
-        own = {"ce": F.cross_entropy(answer.logits, batch.labels)}
-        return Taught({name: target for name in self.students}, own, answer)
-
-    def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor:
-        return self.fuse(outputs).logits
 
     def _trust(self, like: Tensor) -> Tensor:
         if self.reliability is None:

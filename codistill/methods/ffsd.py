@@ -32,7 +32,7 @@ from codistill.distill import KL
 from codistill.distill.attention import attention_distance, attention_rows
 from codistill.errors import unknown
 from codistill.method import Lesson, Method
-from codistill.methods.ffl import FeatureFusion, MeanLogits, join_maps, separable
+from codistill.methods.fusion import FeatureFusion, MeanLogits, join_maps, separable
 from codistill.methods.listen import Listen, everybody_else
 from codistill.objective import Ramp, Weight
 from codistill.student import StudentOutput, StudentShape

@@ -21,12 +21,11 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from codistill.batch import Batch
 from codistill.distill import KL
 from codistill.method import Lesson, Method
 from codistill.objective import Ramp
 from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
+from codistill.teacher import AnsweringTeacher
 
 
 def gated_sum(shares: Tensor, logits: Tensor) -> Tensor:
@@ -34,10 +33,8 @@ def gated_sum(shares: Tensor, logits: Tensor) -> Tensor:
     return (shares.T[..., None] * logits).sum(dim=0)  # a product and a sum keep full precision under autocast
 
 
-class Gate(Teacher):
+class Gate(AnsweringTeacher):
     """The ensemble teacher. It reads the trunk's last map, or without a trunk every student's own last map."""
-
-    answers = True
 
     def __init__(self, shapes: Mapping[str, StudentShape], shared_trunk: bool = True) -> None:
         super().__init__()
@@ -60,14 +57,10 @@ class Gate(Teacher):
         pooled = torch.cat([feature_map.mean(dim=(-2, -1)) for feature_map in maps], dim=-1)
         return F.relu(self.norm(self.linear(pooled))).softmax(dim=-1)
 
-    def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor:
+    def answer(self, outputs: Mapping[str, StudentOutput]) -> StudentOutput:
         logits = torch.stack([outputs[name].logits for name in self.students])
-        return gated_sum(self.shares(outputs).float(), logits.float())
-
-    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
-        answer = self.predict(outputs)
-        target = Target(answer[None], answer.new_ones(1))
-        return Taught({name: target for name in self.students}, {"ce": F.cross_entropy(answer, batch.labels)})
+        shares = self.shares(outputs)
+        return StudentOutput(gated_sum(shares.float(), logits.float()), shares, ())
 
 
 def one(

@@ -22,7 +22,6 @@ from copy import deepcopy
 from typing import Self, cast
 
 import torch
-import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -33,13 +32,11 @@ from codistill.method import Lesson, Method
 from codistill.methods.listen import Listen, everybody_else
 from codistill.objective import Ramp
 from codistill.student import Student, StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
+from codistill.teacher import AnsweringTeacher, Taught, Teacher
 
 
-class EmbeddingEnsemble(Teacher):
+class EmbeddingEnsemble(AnsweringTeacher):
     """One linear classifier over all embeddings. ``train_students=False`` detaches the embeddings that it reads."""
-
-    answers = True
 
     def __init__(self, shapes: Mapping[str, StudentShape], train_students: bool) -> None:
         super().__init__()
@@ -53,15 +50,6 @@ class EmbeddingEnsemble(Teacher):
         joined = torch.cat([outputs[name].embedding for name in self.students], dim=1)
         joined = joined if self.train_students else joined.detach()
         return StudentOutput(self.classifier(joined), joined, ())
-
-    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
-        answer = self.answer(outputs)
-        target = Target(answer.logits[None], answer.logits.new_ones(1))
-        own = {"ce": F.cross_entropy(answer.logits, batch.labels)}
-        return Taught({name: target for name in self.students}, own, answer)
-
-    def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor:
-        return self.answer(outputs).logits
 
 
 class PeerMeans(Teacher):

@@ -3,7 +3,7 @@
 import pytest
 import references
 import torch
-from cohorts import CLASSES, gradients, make_batch, make_cohort
+from cohorts import CLASSES, assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort
 
 from codistill import Batch, StudentOutput, UserError
 from codistill.methods.clilr import Consensus, clilr
@@ -102,11 +102,7 @@ def test_a_step_gives_every_parameter_a_gradient(students: dict[str, str], share
 @pytest.mark.parametrize(("students", "shared_trunk"), [(TWO, True), (CNNS, False)], ids=["trunk", "separate"])
 def test_a_compiled_cohort_gives_the_same_losses(students: dict[str, str], shared_trunk: bool) -> None:
     cohort, _ = make_cohort(students, method=clilr, shared_trunk=shared_trunk)
-    batch = make_batch()
-    state = {key: value.clone() for key, value in cohort.state_dict().items()}
-    compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")(batch)
-    cohort.load_state_dict(state)
-    torch.testing.assert_close(compiled, cohort(batch), atol=1e-5, rtol=1e-5)
+    assert_compiled_losses_are_the_same(cohort)
 
 
 @pytest.mark.parametrize("size", [1, 6])

@@ -5,7 +5,7 @@ import math
 import pytest
 import references
 import torch
-from cohorts import CLASSES, SIZE, make_batch, make_cohort
+from cohorts import CLASSES, SIZE, assert_compiled_losses_are_the_same, make_batch, make_cohort
 
 from codistill import Batch, Cohort, StudentOutput, StudentShape, UserError
 from codistill.methods.one import Gate, gated_sum, one
@@ -140,11 +140,7 @@ def test_a_step_gives_every_parameter_a_gradient(students: dict[str, str], share
 @pytest.mark.parametrize(("students", "shared_trunk"), [(TWO, True), (CNNS, False)], ids=["trunk", "separate"])
 def test_a_compiled_cohort_gives_the_same_losses(students: dict[str, str], shared_trunk: bool) -> None:
     cohort, _ = make_cohort(students, method=one, shared_trunk=shared_trunk)
-    batch = make_batch()
-    state = {key: value.clone() for key, value in cohort.state_dict().items()}
-    compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")(batch)
-    cohort.load_state_dict(state)
-    torch.testing.assert_close(compiled, cohort(batch), atol=1e-5, rtol=1e-5)
+    assert_compiled_losses_are_the_same(cohort)
 
 
 def test_a_batch_of_one_class_and_branches_that_agree_give_finite_losses() -> None:
