@@ -105,7 +105,8 @@ def _settings(thing: Callable[..., Any]) -> list[Setting]:
 
 def _describe_type(annotation: str) -> str:
     """``Annotated[float, Gt(gt=0)] | None`` -> ``float > 0 or None``."""
-    plain = re.sub(r"Annotated\[(\w+), G([te])\(g[te]=(\d+)\)\]", _describe_bound, annotation.replace("typing.", ""))
+    annotation = re.sub(r"Optional\[(.*)\]", r"\1 | None", annotation.replace("typing.", ""))  # Python up to 3.13
+    plain = re.sub(r"Annotated\[(\w+), G([te])\(g[te]=(\d+)\)\]", _describe_bound, annotation)
     return plain.replace(" | ", " or ")
 
 

@@ -139,6 +139,21 @@ def test_what_exists_is_listed_one_line_each_with_its_paper(tmp_path: Path, comm
     assert all(word in listed for word in expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["methods", "show", "okddip"], ["1912.00350", "leader", "forward passes per student and step"]),
+        (["tasks", "show", "jigsaw"], ["grid", "1603.09246", "training-only parameters"]),
+    ],
+)
+def test_one_choice_is_shown_with_formula_settings_and_cost(
+    tmp_path: Path, arguments: list[str], expected: list[str]
+) -> None:
+    shown = codistill(tmp_path, *arguments).stdout
+    assert all(word in shown for word in expected)
+    assert codistill(tmp_path, *arguments[:2], "nothing").returncode == 2
+
+
 def test_the_help_names_every_key_with_its_default(tmp_path: Path) -> None:
     shown = codistill(tmp_path, "train", "--help").stdout
     for word in ("optimizer.weight_decay", "0.0005", "data.per_class", "--resume", "codistill train recipes/"):
