@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from codistill import __version__
-from codistill.config import describe_fields, load_config
+from codistill.config import describe_fields
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.meter import DivergedError
 from codistill.errors import UserError
+from codistill.recipe import load_config
 
 if TYPE_CHECKING:
     from codistill.catalogue import Entry

@@ -1,32 +1,18 @@
 """The configuration of a run: one model, complete, in which a wrong key cannot hide.
 
-A run is configured by an optional YAML recipe and ``key=value`` overrides with dots for nesting. What is written to
-the run folder has every default filled in, so that it reproduces the run by itself.
+What is written to the run folder has every default filled in, so that it reproduces the run by itself.
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    ValidationError,
-    create_model,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_serializer, model_validator
 
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
-from codistill.models import MODELS
 from codistill.objective import Ramp, Weight
-from codistill.student import check_student_names
-from codistill.tasks import TASKS
+from codistill.shorthand import explain, name_students, named, tasks_of_each
 
 STUDENTS = ["resnet8", "resnet8"]
 TASKS_OF_EACH = ["rotation", "supcon"]
@@ -134,9 +120,9 @@ class RunConfig(_Strict):
     @classmethod
     def _spell_out(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Shorthands -> the full form: lists of models, task names, a method's name."""
-        students = _name_students(given.get("students", STUDENTS))
-        tasks = _tasks_of_each(given.get("tasks", TASKS_OF_EACH), list(students))
-        method = _named(given.get("method", METHOD), "method", METHODS)
+        students = name_students(given.get("students", STUDENTS))
+        tasks = tasks_of_each(given.get("tasks", TASKS_OF_EACH), list(students))
+        method = named(given.get("method", METHOD), "method", METHODS)
         return {**given, "students": students, "tasks": tasks, "method": method}
 
     def objective_weights(self, method_weights: Mapping[str, Weight]) -> dict[str, Weight]:
@@ -155,22 +141,6 @@ class RunConfig(_Strict):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
 
 
-def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
-    """A recipe with overrides ``key=value`` (values are YAML). Raises UserError for whatever cannot be understood."""
-    given: dict[str, Any] = {}
-    if recipe is not None:
-        given = _read_recipe(recipe)
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator or not key:
-            raise UserError(f"'{override}' is not of the form key=value. A recipe comes first, before all keys.")
-        try:
-            _set(given, key.split("."), yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise UserError(f"'{override}': the value is not valid YAML.") from error
-    return make_config(given)
-
-
 def make_config(given: Mapping[str, Any]) -> RunConfig:
     """A configuration from a nested mapping, with shorthands allowed."""
     given = dict(given)
@@ -180,118 +150,7 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(given)
     except ValidationError as error:
-        raise UserError(_explain(error)) from error
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"Recipe '{path}' does not exist.")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"Recipe '{path}' is not valid YAML: {error}") from error
-    if not isinstance(given, dict):
-        raise UserError(f"Recipe '{path}' should hold keys and values, holds a {type(given).__name__}.")
-    return given
-
-
-def _set(given: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a nested key. ``data=X`` sets data.name alone; ``method=X`` starts over, for settings belong to a method."""
-    head, *rest = path
-    if not rest:
-        if head == "data" and isinstance(value, str) and isinstance(given.get(head), dict):
-            given[head] = {**given[head], "name": value}
-        else:
-            given[head] = value
-        return
-    inner = given.get(head)
-    if inner is not None and not isinstance(inner, (str, dict)):
-        raise UserError(f"{head} is {inner!r}: it has no keys, so '{head}.{'.'.join(rest)}' cannot be set.")
-    given[head] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
-    if head == "method":
-        given[head].setdefault("name", METHOD)
-    if head == "weights":  # a loss name may hold dots
-        rest = [".".join(rest)]
-    _set(given[head], rest, value)
-
-
-def _name_students(given: Any) -> dict[str, str]:
-    """A list of models becomes a mapping: models that occur once keep their name, others are numbered."""
-    if isinstance(given, list):
-        models = [str(model) for model in given]
-        names = [model.replace(".", "_").replace("/", "_") for model in models]
-        numbered = [f"{n}_{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]
-        given = dict(zip(numbered, models, strict=True))
-    if not isinstance(given, dict):
-        raise UserError(f"students should be a list of models or a mapping name: model, got {given!r}.")
-    given = {str(name): model for name, model in given.items()}
-    check_student_names(given)
-    for model in map(str, given.values()):
-        if model not in MODELS:
-            raise unknown("model", model, MODELS)
-    return {str(name): str(model) for name, model in given.items()}
-
-
-def _tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]]:
-    """One entry per student; an entry is a task, a list of tasks, or none. One entry alone is for all."""
-    if given is None or given == [] or given == "none":
-        return [[] for _ in students]
-    if not isinstance(given, list):
-        given = [given]
-    if len(given) == 1:
-        given = given * len(students)
-    if len(given) != len(students):
-        raise UserError(
-            f"{len(given)} tasks for {len(students)} students ({', '.join(students)}): "
-            "give one for each student in order, one for all, or none."
-        )
-    entries = [entry if isinstance(entry, list) else [entry] for entry in given]
-    tasks = [[_task(task) for task in entry if task not in (None, "none")] for entry in entries]
-    for student, own in zip(students, tasks, strict=True):
-        names = [task["name"] for task in own]
-        if len(set(names)) < len(names):
-            raise UserError(f"Student '{student}' has the same task twice: {', '.join(names)}.")
-    return tasks
-
-
-def _task(given: Any) -> dict[str, Any]:
-    """A task as given -> name, settings, and what every task has: a weight and a fraction."""
-    common: dict[str, Any] = {"weight": None, "fraction": None}
-    if isinstance(given, dict):
-        common = {key: given.get(key) for key in common}
-        given = {key: value for key, value in given.items() if key not in common}
-    named = _named(given, "task", TASKS)
-    task = TASKS[named["name"]]
-    defaults = {"weight": task.default_weight, "fraction": task.fraction}
-    return {**named, **{key: defaults[key] if value is None else value for key, value in common.items()}}
-
-
-def _named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
-    """A name, or a mapping with a name and settings -> name and complete settings, checked against the signature."""
-    if isinstance(given, str):
-        given = {"name": given}
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-        raise UserError(f"A {kind} should be one of {', '.join(choices)}, or a mapping with 'name', got {given!r}.")
-    name = given["name"]
-    if name not in choices:
-        raise unknown(kind, name, choices)
-    settings = {key: value for key, value in given.items() if key != "name"}
-    return {"name": name, "settings": check_settings(choices[name], settings, f"{kind} '{name}'")}
-
-
-def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Settings for the keyword-only parameters of ``factory``, with types checked and defaults filled in."""
-    parameters = inspect.signature(factory).parameters.values()
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
-    fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
-    for key in settings:
-        if key not in fields:
-            raise unknown(f"setting of {place}", str(key), fields)
-    try:
-        model: type[BaseModel] = create_model("Settings", __config__=ConfigDict(allow_inf_nan=False), **fields)
-        return model.model_validate(dict(settings)).model_dump()
-    except ValidationError as error:
-        raise UserError(f"In {place}: {_explain(error)}") from error
+        raise UserError(explain(error)) from error
 
 
 def _check_keys(model: type[BaseModel], given: Mapping[str, Any], prefix: str = "") -> None:
@@ -304,14 +163,6 @@ def _check_keys(model: type[BaseModel], given: Mapping[str, Any], prefix: str = 
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix}{key} should be a mapping with keys among {', '.join(kind.model_fields)}.")
             _check_keys(kind, value, f"{prefix}{key}.")
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        lines.append(f"{where}: {problem['msg']} (got {problem['input']!r}).")
-    return " ".join(lines)
 
 
 def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[tuple[str, str, str]]:

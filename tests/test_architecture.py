@@ -29,7 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"batch", "objective", "cohort", "data", "run_files"},
     "run_files": set(),
     "report": {"run_files"},
-    "config": {"methods", "models", "objective", "student", "tasks"},
+    "shorthand": {"models", "student", "tasks"},
+    "config": {"methods", "objective", "shorthand"},
+    "recipe": {"config"},
     "display": {"engine"},
     "__init__": {"batch", "cohort", "method", "objective", "student", "teacher"},
     # Those that put everything together.

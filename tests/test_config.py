@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from codistill.config import RunConfig, load_config, make_config
+from codistill.config import RunConfig, make_config
 from codistill.errors import UserError
 from codistill.experiment import build_cohort
 from codistill.objective import Ramp
+from codistill.recipe import load_config
 
 
 def test_nothing_at_all_is_a_complete_configuration() -> None:

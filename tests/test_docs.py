@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codistill.config import load_config
+from codistill.recipe import load_config
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))

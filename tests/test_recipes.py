@@ -7,8 +7,9 @@ import torch
 from cohorts import gradients
 
 from codistill import Batch
-from codistill.config import RunConfig, load_config
+from codistill.config import RunConfig
 from codistill.experiment import build_cohort
+from codistill.recipe import load_config
 
 RECIPES = sorted(Path(__file__).parent.parent.glob("recipes/**/*.yaml"))
 MICRO = [path for path in RECIPES if path.parent.name == "micro"]

@@ -207,6 +207,15 @@ def test_nothing_is_written_when_something_does_not_fit(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_student_may_have_two_tasks_one_of_them_on_a_part_of_the_batch(tmp_path: Path) -> None:
+    run(
+        short(tasks=[["rotation", {"name": "jigsaw", "fraction": 0.25}], "none"], order="class_pairs"), tmp_path / "run"
+    )
+    losses = read_metrics(tmp_path / "run")[0]["losses"]
+    assert {"a/rotation", "a/jigsaw", "a/ce", "b/ce"} <= set(losses)
+    assert not any(name.startswith("b/") and name.endswith(("rotation", "jigsaw")) for name in losses)
+
+
 def test_clipping_and_bfloat16_and_the_step_schedule_train_too(tmp_path: Path) -> None:
     config = short(optimizer={"clip_norm": 1.0, "schedule": "step"}, precision="bf16", view_statistics="clean_only")
     summary = run(config, tmp_path / "run")

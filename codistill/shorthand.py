@@ -1,0 +1,107 @@
+"""What a user may write for students, tasks and a method -> the full form, checked against what there is.
+
+    students: [resnet8, resnet8]        -> {resnet8_1: resnet8, resnet8_2: resnet8}
+    tasks: [rotation, none]             -> a list of tasks for each student, with weight, fraction and all settings
+    method: dml                         -> {name: dml, settings: {temperature: 1.0, ramp: 0.0}}
+
+Settings are the keyword arguments of methods and tasks: names, types and defaults are read from the signature.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from codistill.errors import UserError, unknown
+from codistill.models import MODELS
+from codistill.student import check_student_names
+from codistill.tasks import TASKS
+
+
+def name_students(given: Any) -> dict[str, str]:
+    """A list of models becomes a mapping: models that occur once keep their name, others are numbered."""
+    if isinstance(given, list):
+        models = [str(model) for model in given]
+        names = [model.replace(".", "_").replace("/", "_") for model in models]
+        numbered = [f"{n}_{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+        given = dict(zip(numbered, models, strict=True))
+    if not isinstance(given, dict):
+        raise UserError(f"students should be a list of models or a mapping name: model, got {given!r}.")
+    given = {str(name): model for name, model in given.items()}
+    check_student_names(given)
+    for model in map(str, given.values()):
+        if model not in MODELS:
+            raise unknown("model", model, MODELS)
+    return {str(name): str(model) for name, model in given.items()}
+
+
+def tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]]:
+    """One entry per student; an entry is a task, a list of tasks, or none. One entry alone is for all."""
+    if given is None or given == [] or given == "none":
+        return [[] for _ in students]
+    if not isinstance(given, list):
+        given = [given]
+    if len(given) == 1:
+        given = given * len(students)
+    if len(given) != len(students):
+        raise UserError(
+            f"{len(given)} tasks for {len(students)} students ({', '.join(students)}): "
+            "give one for each student in order, one for all, or none."
+        )
+    entries = [entry if isinstance(entry, list) else [entry] for entry in given]
+    tasks = [[_task(task) for task in entry if task not in (None, "none")] for entry in entries]
+    for student, own in zip(students, tasks, strict=True):
+        names = [task["name"] for task in own]
+        if len(set(names)) < len(names):
+            raise UserError(f"Student '{student}' has the same task twice: {', '.join(names)}.")
+    return tasks
+
+
+def _task(given: Any) -> dict[str, Any]:
+    """A task as given -> name, settings, and what every task has: a weight and a fraction."""
+    common: dict[str, Any] = {"weight": None, "fraction": None}
+    if isinstance(given, dict):
+        common = {key: given.get(key) for key in common}
+        given = {key: value for key, value in given.items() if key not in common}
+    full = named(given, "task", TASKS)
+    task = TASKS[full["name"]]
+    defaults = {"weight": task.default_weight, "fraction": task.fraction}
+    return {**full, **{key: defaults[key] if value is None else value for key, value in common.items()}}
+
+
+def named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+    """A name, or a mapping with a name and settings -> name and complete settings, checked against the signature."""
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        raise UserError(f"A {kind} should be one of {', '.join(choices)}, or a mapping with 'name', got {given!r}.")
+    name = given["name"]
+    if name not in choices:
+        raise unknown(kind, name, choices)
+    settings = {key: value for key, value in given.items() if key != "name"}
+    return {"name": name, "settings": check_settings(choices[name], settings, f"{kind} '{name}'")}
+
+
+def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Settings for the keyword-only parameters of ``factory``, with types checked and defaults filled in."""
+    parameters = inspect.signature(factory).parameters.values()
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
+    fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for key in settings:
+        if key not in fields:
+            raise unknown(f"setting of {place}", str(key), fields)
+    try:
+        model: type[BaseModel] = create_model("Settings", __config__=ConfigDict(allow_inf_nan=False), **fields)
+        return model.model_validate(dict(settings)).model_dump()
+    except ValidationError as error:
+        raise UserError(f"In {place}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """pydantic's findings in one line each: where, what, and what was given."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        lines.append(f"{where}: {problem['msg']} (got {problem['input']!r}).")
+    return " ".join(lines)
