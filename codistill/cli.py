@@ -70,7 +70,7 @@ def train_command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
 ) -> None:
-    from codistill import experiment
+    from codistill import runs
     from codistill.display import choose_display
 
     arguments = list(arguments or [])
@@ -79,19 +79,19 @@ def train_command(
             raise UserError("--resume goes on with the run's own configuration: give no recipe, keys or --overwrite.")
         if (resume / "summary.json").exists():
             raise UserError(f"Run '{resume}' is finished: there is nothing to resume.")
-        config, run = experiment.read_run_config(resume), resume
+        config, run = runs.read_run_config(resume), resume
     else:
         recipe = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else None
         given = [argument for argument in arguments if not argument.startswith("run=")]
-        runs = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
-        config = load_config(recipe, given)
-        run = Path(runs[-1]) if runs else _new_run(f"{config.method.name}-seed{config.seed}")
-        if runs and not runs[-1]:
+        folders = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
+        if "" in folders:
             raise UserError("run= should name a folder.")
+        config = load_config(recipe, given)
+        run = Path(folders[-1]) if folders else _new_run(f"{config.method.name}-seed{config.seed}")
 
     try:
         with choose_display(console) as display:
-            summary = experiment.train(config, run, display, overwrite=overwrite, resume=resume is not None)
+            summary = runs.train(config, run, display, overwrite=overwrite, resume=resume is not None)
     except KeyboardInterrupt:
         kept = (run / "checkpoint.pt").exists()
         hint = f"Go on with: codistill train --resume {run}" if kept else "No epoch was finished, so nothing was kept."
@@ -113,7 +113,7 @@ def evaluate_command(
     run: RunArgument, device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; any will do.")] = "auto"
 ) -> None:
     """Measure the test accuracy of a finished run again, from its saved weights."""
-    from codistill.experiment import evaluate_run
+    from codistill.runs import evaluate_run
 
     accuracy, summary = evaluate_run(run, device)
     _print_accuracy(accuracy)

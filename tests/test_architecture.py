@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"batch", "cohort", "method", "objective", "student", "teacher"},
     # Those that put everything together.
     "experiment": {"*"},
+    "runs": {"*"},
     "catalogue": {"*"},
     "cli": {"*"},
 }

@@ -7,7 +7,7 @@ import torch
 from backbones import PlainCNN
 from cohorts import MIXED_SETTINGS
 
-from codistill import UserError, experiment
+from codistill import UserError, runs
 from codistill.config import make_config
 from codistill.engine.recorder import Progress, Recorder
 from codistill.methods import METHODS
@@ -52,9 +52,9 @@ def test_a_method_trains_is_evaluated_saved_and_resumed_exactly(
     )
     if method == "okddip" and len(students) < 3:
         with pytest.raises(UserError, match=r"three students|at least 3|3 students"):
-            experiment.train(config, tmp_path / "whole", Silent())
+            runs.train(config, tmp_path / "whole", Silent())
         return
-    summary = experiment.train(config, tmp_path / "whole", Silent())
+    summary = runs.train(config, tmp_path / "whole", Silent())
     assert set(summary["test_accuracy"]["students"]) == set(students)
 
     after_epoch = Recorder.after_epoch
@@ -66,9 +66,9 @@ def test_a_method_trains_is_evaluated_saved_and_resumed_exactly(
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "after_epoch", killed_after_the_first_epoch)
         with pytest.raises(Killed):
-            experiment.train(config, tmp_path / "resumed", Silent())
-    experiment.train(config, tmp_path / "resumed", Silent(), resume=True)
+            runs.train(config, tmp_path / "resumed", Silent())
+    runs.train(config, tmp_path / "resumed", Silent(), resume=True)
     whole, resumed = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("whole", "resumed"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
-    accuracy, _ = experiment.evaluate_run(tmp_path / "resumed")
+    accuracy, _ = runs.evaluate_run(tmp_path / "resumed")
     assert accuracy._asdict() == summary["test_accuracy"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from codistill import UserError, experiment
+from codistill import UserError, runs
 from codistill.config import RunConfig, make_config
 from codistill.engine.meter import DivergedError
 from codistill.engine.recorder import Progress, Recorder
@@ -31,7 +31,7 @@ def short(**more: Any) -> RunConfig:
 
 
 def run(config: RunConfig, folder: Path, **options: bool) -> dict[str, Any]:
-    return experiment.train(config, folder, Silent(), **options)
+    return runs.train(config, folder, Silent(), **options)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -159,7 +159,7 @@ def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -
 
 def test_evaluating_again_gives_the_accuracy_of_the_summary(tmp_path: Path) -> None:
     summary = run(short(method="dml"), tmp_path / "run")
-    accuracy, read = experiment.evaluate_run(tmp_path / "run")
+    accuracy, read = runs.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"] == read["test_accuracy"]
     assert accuracy.teacher is None
 
@@ -169,7 +169,7 @@ def test_a_run_whose_configuration_was_edited_is_not_resumed(tmp_path: Path) -> 
     path = tmp_path / "run" / "config.yaml"
     path.write_text(path.read_text().replace("weight_decay: 0.0005", "weight_decay: 0.5"))
     with pytest.raises(UserError, match="is not the one that its checkpoint was trained with"):
-        run(experiment.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
+        run(runs.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "config.yaml", "summary.json", "students/a.safetensors"])
@@ -179,7 +179,7 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str, damage: str
     path = tmp_path / "run" / name
     path.write_bytes(b"" if damage == "emptied" else path.read_bytes()[: len(path.read_bytes()) // 2 - 3])
     with pytest.raises(UserError, match=name):
-        experiment.evaluate_run(tmp_path / "run")
+        runs.evaluate_run(tmp_path / "run")
 
 
 def test_a_finished_run_survives_a_run_that_cannot_start_in_its_place(tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""One run: train an experiment, test it once at the end, and write it down; or measure a finished one again."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codistill import __version__, run_files
+from codistill.config import RunConfig, make_config
+from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.fit import fit
+from codistill.engine.recorder import Display, Recorder
+from codistill.engine.run_folder import RunFolder, load_weights
+from codistill.engine.schedule import learning_rate
+from codistill.errors import UserError
+from codistill.experiment import Experiment, build
+
+
+def train(
+    config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
+) -> dict[str, Any]:
+    """Train, test once at the end, and write the run folder. Returns the summary."""
+    folder = RunFolder(run)
+    state = folder.load_checkpoint() if resume else None
+    experiment = build(config)
+    config, cohort = experiment.config, experiment.cohort
+    optimizer = torch.optim.SGD(
+        [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
+        lr=config.optimizer.lr,
+        momentum=config.optimizer.momentum,
+        nesterov=config.optimizer.nesterov,
+        weight_decay=config.optimizer.weight_decay,
+    )
+    steps = len(experiment.loader)
+    recorder = Recorder(
+        folder,
+        cohort,
+        optimizer,
+        experiment.validation,
+        experiment.runtime,
+        display,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        batch_size=config.batch_size,
+        log_every=config.log_every,
+        config_yaml=config.to_yaml(),
+    )
+    schedule = learning_rate(
+        config.optimizer.schedule,
+        config.optimizer.lr,
+        total=config.epochs * steps,
+        warmup=round(config.optimizer.warmup_epochs * steps),
+    )
+    # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
+    for warning in experiment.warnings:
+        display.warn(warning)
+    if state is None:
+        start_epoch = 0
+        folder.start(config.to_yaml(), overwrite)
+    else:
+        start_epoch = recorder.restore(state)
+    fit(
+        cohort,
+        experiment.objective,
+        optimizer,
+        schedule,
+        experiment.loader,
+        config.epochs,
+        experiment.runtime,
+        recorder,
+        clip_norm=config.optimizer.clip_norm,
+        start_epoch=start_epoch,
+    )
+    accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
+    for name, student in cohort.students.items():
+        folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
+    summary = _summary(experiment, accuracy, recorder)
+    folder.save_summary(summary)
+    return summary
+
+
+def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
+    """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
+    folder = RunFolder(run)
+    summary = run_files.read_summary(run)
+    experiment = build(read_run_config(run).model_copy(update={"device": device}))
+    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt")
+    for name, student in experiment.cohort.students.items():
+        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors")
+    return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
+
+
+def read_run_config(run: Path) -> RunConfig:
+    """The configuration of a run folder. Raises UserError if it is not complete, as it was written."""
+    given = run_files.read_config(run)
+    missing = [key for key in RunConfig.model_fields if key not in given]
+    if missing:
+        raise UserError(f"'{run}/config.yaml' is damaged: it lacks {', '.join(missing)}.")
+    try:
+        return make_config(given)
+    except UserError as error:
+        raise UserError(f"'{run}/config.yaml': {error}") from error
+
+
+def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:
+    students, training_only = experiment.cohort.parameter_counts()
+    validation = recorder.accuracy
+    return {
+        "test_accuracy": test._asdict(),
+        "validation_accuracy": validation._asdict() if validation else None,
+        "parameters": {"students": students, "training_only": training_only},
+        "images": experiment.sizes,
+        "images_per_second": round(recorder.images_per_second, 1),
+        "peak_memory_bytes": experiment.runtime.peak_memory_bytes(),
+        "seconds": round(recorder.total_seconds, 1),
+        "training_seconds": round(recorder.training_seconds, 1),
+        "seed": experiment.config.seed,
+        "device": experiment.runtime.describe(),
+        "versions": {
+            "codistill": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "platform": f"{sys.platform} {platform.machine()}",
+        },
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of codistill's own source, with "+" if it was changed; None where it is not a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True)
+        if tracked.returncode:
+            return None
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True)
+        return revision.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
