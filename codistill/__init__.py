@@ -5,6 +5,7 @@ from codistill.cohort import Cohort
 from codistill.errors import UserError
 from codistill.method import Lesson, Method
 from codistill.objective import Objective, Ramp
+from codistill.saved import load_student
 from codistill.student import Student, StudentOutput, StudentShape, observe_shapes
 from codistill.teacher import Target, Taught, Teacher
 
@@ -24,5 +25,6 @@ __all__ = [
     "Taught",
     "Teacher",
     "UserError",
+    "load_student",
     "observe_shapes",
 ]

@@ -56,6 +56,7 @@ def _train_help() -> str:
         + "also method.temperature=3. In most shells a value with spaces or braces needs quotes."
         + " A number given for a weight replaces the method's ramp."
         + _keys_help()
+        + "\n\nThe default tasks go with every method; the papers of the others than collaborative have tasks=none."
         + "\n\nSee also: codistill methods, tasks, models."
     )
 
@@ -220,7 +221,9 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
     widths = [max(map(len, column)) + 3 for column in zip(*lines, strict=True)]
     if sum(widths) >= console.width:
         lines = [list(column) for column in zip(*lines, strict=True)]
-    table = Table(*map(escape, lines[0]))
+    table = Table()
+    for name in lines[0]:
+        table.add_column(escape(name), overflow="fold")
     for line in lines[1:]:
         table.add_row(*map(escape, line))
     console.print(table)

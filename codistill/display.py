@@ -36,6 +36,9 @@ class Bar:
     def line(self, progress: Progress) -> None:
         """The bar shows it already."""
 
+    def note(self, text: str) -> None:
+        self._bar.console.print(escape(text), soft_wrap=True)
+
     def warn(self, text: str) -> None:
         self._bar.console.print(f"[yellow]Warning:[/yellow] {escape(text)}", soft_wrap=True)
 
@@ -59,6 +62,9 @@ class Lines:
 
     def line(self, progress: Progress) -> None:
         self._console.print(f"step {progress.step}/{progress.steps}  {describe(progress)}", soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        self._console.print(escape(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         self._console.print(f"Warning: {escape(text)}", soft_wrap=True)

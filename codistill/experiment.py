@@ -8,7 +8,16 @@ import torch
 from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.config import AugmentConfig, RunConfig, TaskConfig
-from codistill.data import EvaluationLoader, Images, TrainLoader, channel_statistics, open_source, prepare, superclasses
+from codistill.data import (
+    EvaluationLoader,
+    Images,
+    TrainLoader,
+    channel_statistics,
+    open_source,
+    prepare,
+    superclasses,
+    test_origin,
+)
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.errors import UserError
 from codistill.methods import METHODS
@@ -31,6 +40,7 @@ class Experiment:
     runtime: Runtime
     facts: dict[str, Any]  # class names, image size, mean and std: what a student needs to be used alone
     sizes: dict[str, int]  # images per split
+    data: str  # how many images, and where they come from, in words
     warnings: list[str]  # what is possible but hardly meant
 
 
@@ -75,9 +85,12 @@ def build(config: RunConfig) -> Experiment:
     assert test is not None
     facts = {"class_names": splits.train.class_names, "image_size": size, "mean": mean, "std": std}
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
-    return Experiment(
-        config, cohort, objective, loader, once(splits.validation), test, runtime, facts, sizes, _warnings(cohort)
-    )
+    counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+    classes = len(splits.train.class_names)
+    data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source)}."
+    validation = once(splits.validation)
+    warnings = _warnings(cohort)
+    return Experiment(config, cohort, objective, loader, validation, test, runtime, facts, sizes, data, warnings)
 
 
 def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:

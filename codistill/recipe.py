@@ -22,7 +22,9 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
         try:
             _set(given, key.split("."), yaml.safe_load(value))
         except yaml.YAMLError as error:
-            raise UserError(f"'{override}': the value is not valid YAML.") from error
+            raise UserError(
+                f"'{override}': the value is not valid YAML. Quote the whole argument if it holds spaces."
+            ) from error
     return make_config(given)
 
 

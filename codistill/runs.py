@@ -55,6 +55,7 @@ def train(
         warmup=round(config.optimizer.warmup_epochs * steps),
     )
     # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
+    display.note(experiment.data)
     for warning in experiment.warnings:
         display.warn(warning)
     if state is None:

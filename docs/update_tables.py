@@ -54,7 +54,7 @@ def updated(page: str) -> str:
 
 def _table(match: re.Match[str]) -> str:
     folder, names = ROOT / match["folder"], match["names"].split()
-    runs = [run for name in names for run in sorted(folder.glob(f"{name}-seed*"))]
+    runs = [run for name in names for run in sorted(folder.glob(name if "-seed" in name else f"{name}-seed*"))]
     return f"{match[1]}\n{markdown(compare(runs), timing=False)}\n{match[4]}"
 
 

@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"methods", "objective", "shorthand"},
     "recipe": {"config"},
     "display": {"engine"},
-    "__init__": {"batch", "cohort", "method", "objective", "student", "teacher"},
+    "saved": {"models", "student"},
+    "__init__": {"batch", "cohort", "method", "objective", "saved", "student", "teacher"},
     # Those that put everything together.
     "experiment": {"*"},
     "runs": {"*"},

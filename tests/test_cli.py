@@ -26,6 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.returncode == 0, done.stderr
         assert "for training only 86,394 (0.55x)" in done.stdout
         assert f"Run folder: runs/a{seed}" in done.stdout
+        assert done.stdout.startswith("digits: 120 train, 120 validation, 599 test images of 10 classes; test is")
         assert "step 1/3  epoch 1/1  loss" in done.stdout
     return folder
 
@@ -115,7 +116,7 @@ def test_heads_larger_than_the_students_are_warned_of_at_the_start(tmp_path: Pat
     big = "tasks=[{name: supcon, width: 3000},rotation]"
     done = codistill(tmp_path, "train", *SHORT, big, "run=r")
     assert done.returncode == 0, done.stderr
-    assert "Warning: The parts for training only have" in done.stdout.splitlines()[0]
+    assert "Warning: The parts for training only have" in done.stdout.splitlines()[1]
 
 
 def test_a_diverging_run_says_which_loss_and_what_to_try(tmp_path: Path) -> None:

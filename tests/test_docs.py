@@ -48,7 +48,31 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
 
 
 def test_the_readmes_library_example_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    _, example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     scope: dict[str, object] = {}
     exec(example, scope)
     assert "cpm/ce" in scope["losses"]  # type: ignore[operator]
+
+
+def test_the_readmes_way_to_use_a_student_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from codistill import Student
+    from codistill.models import MODELS
+
+    example, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    path = tmp_path / "runs" / "a" / "students" / "resnet20_1.safetensors"
+    path.parent.mkdir(parents=True)
+    facts = {
+        "model": '"resnet20"',
+        "class_names": '["only"]',
+        "image_size": "[8, 8]",
+        "mean": "[0, 0, 0]",
+        "std": "[1, 1, 1]",
+    }
+    save_file(Student(MODELS["resnet20"](), 1).state_dict(), path, facts)
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    exec(example, scope)
+    assert isinstance(scope["best"], torch.Tensor)

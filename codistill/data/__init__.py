@@ -6,7 +6,7 @@ from codistill.data.digits import Digits
 from codistill.data.hub import HubData
 from codistill.data.images import Images, Splits, channel_statistics
 from codistill.data.loader import EvaluationLoader, TrainLoader
-from codistill.data.prepare import prepare, superclasses
+from codistill.data.prepare import prepare, superclasses, test_origin
 from codistill.data.source import Source
 from codistill.errors import UserError
 
@@ -32,5 +32,6 @@ __all__ = [
     "channel_statistics",
     "open_source",
     "prepare",
+    "test_origin",
     "superclasses",
 ]

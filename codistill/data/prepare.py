@@ -53,6 +53,15 @@ def prepare(
     return splits
 
 
+def test_origin(source: Source) -> str:
+    """Where the test images of ``prepare`` come from, in words."""
+    if "test" in source.splits:
+        return "the data's test split"
+    if "validation" in source.splits:
+        return "the data's validation split, for it has no test split"
+    return f"{TEST_FRACTION:.0%} of train, held out, for the data has no other split"
+
+
 def superclasses(source: Source, column: str, *, classes: int | None = None, seed: int = 0) -> list[int]:
     """The superclass of each class that ``prepare`` keeps, from the label column, numbered from 0 without gaps."""
     kept = source.superclasses(column)[_chosen(source, classes, seed)]

@@ -38,6 +38,9 @@ class Display(Protocol):
     def line(self, progress: Progress) -> None:
         """After every log interval."""
 
+    def note(self, text: str) -> None:
+        """Before training, what is good to know."""
+
     def warn(self, text: str) -> None:
         """Before training, for what is possible but hardly meant."""
 

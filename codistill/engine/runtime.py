@@ -59,5 +59,5 @@ def choose_device(name: str) -> torch.device:
         torch.zeros((), device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device={name} cannot be used here: {reason} Choose auto or cpu.") from error
+        raise UserError(f"device={name} cannot be used here: {reason.rstrip('.')}. Choose auto or cpu.") from error
     return device

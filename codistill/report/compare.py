@@ -11,7 +11,8 @@ from codistill import run_files
 from codistill.errors import UserError
 
 _FREE = ("seed", "device", "compile", "log_every")  # may differ between the runs of one row
-_SHOWN = ("method.name", "tasks", "students")  # have columns of their own
+_SHOWN = ("method.name", "tasks")  # have columns of their own
+_OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.
 _TERMS = ("data", "augment", "optimizer", "batch_size", "epochs", "view_statistics", "precision", "students")
 
@@ -50,11 +51,12 @@ def compare(runs: Sequence[Path]) -> Comparison:
         same = {key: value for key, value in config.items() if key not in _FREE}
         groups.setdefault(yaml.safe_dump(same), []).append((run, config, summary))
     flat = [_flatten(group[0][1]) for group in groups.values()]
-    differing = {key for key in set().union(*flat) if len({str(row[key]) for row in flat if key in row}) > 1}
+    differing = {key for key in set().union(*flat) if len(_values(key, flat)) > 1}
     rows = []
     for group, settings in zip(groups.values(), flat, strict=True):
         _check_seeds(group)
-        shown = {key: settings[key] for key in sorted(differing & settings.keys()) if not _belongs(key, _SHOWN + _FREE)}
+        own = {key for key in differing if key in settings or not _belongs(key, _OWN)}
+        shown = {key: settings.get(key, "default") for key in sorted(own) if not _belongs(key, _SHOWN + _FREE)}
         rows.append(_row([(config, summary) for _, config, summary in group], shown))
     return Comparison(rows, sorted(key for key in differing if _belongs(key, _TERMS)))
 
@@ -136,6 +138,11 @@ def _check_seeds(group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> No
         seen[config["seed"]] = run
 
 
+def _values(key: str, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """The values that a key has in these rows; where it is missing, that is one too, unless others own the key."""
+    return {str(row[key]) if key in row else "default" for row in rows if key in row or not _belongs(key, _OWN)}
+
+
 def _belongs(key: str, sections: Sequence[str]) -> bool:
     return any(key == section or key.startswith(f"{section}.") for section in sections)
 
@@ -148,7 +155,11 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             flat["tasks"] = _describe_tasks(value)
             for own in value:
                 for task in own:
-                    flat |= {f"task.{task['name']}.{k}": v for k, v in task.items() if k != "name"}
+                    for setting, given in task.items():
+                        if setting != "name":  # a list: several students may have the task, each with its settings
+                            flat.setdefault(f"task.{task['name']}.{setting}", []).append(given)
+        elif key == "students":
+            flat[key] = list(value.values())  # models, whatever the students are called
         elif isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:

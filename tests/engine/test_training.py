@@ -23,6 +23,8 @@ class Silent:
 
     def line(self, progress: Progress) -> None: ...
 
+    def note(self, text: str) -> None: ...
+
     def warn(self, text: str) -> None: ...
 
 
@@ -140,15 +142,19 @@ def test_a_loss_that_turns_nan_stops_the_run_with_its_name_and_keeps_the_last_go
 
 def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -> None:
     from safetensors import safe_open
-    from safetensors.torch import load_file
 
-    from codistill import Student
-    from codistill.models import MODELS
+    from codistill import load_student
 
     run(short(), tmp_path / "run")
     path = tmp_path / "run" / "students" / "b.safetensors"
-    student = Student(MODELS["resnet8"](), 10)
-    student.load_state_dict(load_file(path))
+    student, facts = load_student(path)
+    assert not student.training
+    assert facts["class_names"] == list("0123456789")
+    assert facts["image_size"] == [8, 8]
+    with pytest.raises(UserError, match="There is no file"):
+        load_student(tmp_path / "nowhere.safetensors")
+    with pytest.raises(UserError, match="is not the file of a student"):
+        load_student(tmp_path / "run" / "config.yaml")
     prefix = "students.b."
     all_weights = weights(tmp_path / "run")
     in_cohort = {key.removeprefix(prefix): value for key, value in all_weights.items() if key.startswith(prefix)}

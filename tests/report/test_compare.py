@@ -59,6 +59,36 @@ def test_runs_on_other_terms_are_said_not_to_compete(tmp_path: Path) -> None:
     assert compare(runs).differing_terms == ["epochs"]
 
 
+def test_a_weight_that_one_row_alone_overrides_is_named_in_both(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a", 1, 1), write_run(tmp_path / "b", 1, 1, weights={"*/peers_kl": 0.0})]
+    assert [row.settings for row in compare(runs).rows] == [
+        {"weights.*/peers_kl": "default"},
+        {"weights.*/peers_kl": 0.0},
+    ]
+
+
+def test_other_models_are_named_and_do_not_compete(tmp_path: Path) -> None:
+    other = {"students": {"a": "resnet8", "c": "resnet20"}}
+    runs = [write_run(tmp_path / "a", 1, 1), write_run(tmp_path / "b", 1, 1)]
+    (tmp_path / "b" / "config.yaml").write_text(yaml.safe_dump({**CONFIG, **other}))
+    summary = json.loads((tmp_path / "b" / "summary.json").read_text())
+    summary["test_accuracy"]["students"] = {"a": 1.0, "c": 2.0}
+    (tmp_path / "b" / "summary.json").write_text(json.dumps(summary))
+    comparison = compare(runs)
+    assert comparison.differing_terms == ["students"]
+    assert comparison.rows[1].settings == {"students": ["resnet8", "resnet20"]}
+
+
+def test_the_same_task_with_other_settings_for_one_student_is_named(tmp_path: Path) -> None:
+    heavy = [[{"name": "rotation", "weight": 2.0}], [{"name": "rotation", "weight": 1.0}]]
+    light = [[{"name": "rotation", "weight": 1.0}], [{"name": "rotation", "weight": 1.0}]]
+    runs = [write_run(tmp_path / "a", 1, 1, tasks=heavy), write_run(tmp_path / "b", 1, 1, tasks=light)]
+    assert [row.settings for row in compare(runs).rows] == [
+        {"task.rotation.weight": [2.0, 1.0]},
+        {"task.rotation.weight": [1.0, 1.0]},
+    ]
+
+
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "one", 1, 1), write_run(tmp_path / "copy", 1, 1)]
     with pytest.raises(UserError, match=r"one' and '.*copy' are the same run \(seed 0\)"):
