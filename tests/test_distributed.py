@@ -1,5 +1,6 @@
 """Cohorts under DistributedDataParallel."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,9 @@ def _half(rank: int, meeting_point: str, out: str) -> None:
         objective(wrapped(make_batch(seed=rank))).backward()
         if not Path(out, f"{rank}.pt").exists():
             torch.save(gradients(cohort), Path(out, f"{rank}.pt"))
+    dist.barrier()  # nobody leaves while another still talks to it
     dist.destroy_process_group()
+    os._exit(0)  # done: gloo's threads now and then abort the process when Python takes itself down around them
 
 
 def test_two_processes_end_with_the_average_of_their_gradients() -> None:
