@@ -6,6 +6,7 @@ import torch
 from backbones import PlainCNN, TinyViT
 
 from codistill import Batch, Cohort, Method, Objective, Student, observe_shapes
+from codistill.engine.recorder import Progress
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.tasks import TASKS
@@ -71,6 +72,11 @@ def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
 
 
+def without_gradient(cohort: Cohort) -> list[str]:
+    """The trainable parameters that the last backward pass did not reach."""
+    return [name for name, parameter in cohort.named_parameters() if parameter.requires_grad and parameter.grad is None]
+
+
 def assert_compiled_losses_are_the_same(cohort: Cohort) -> None:
     """One step of the compiled cohort, as one graph, against one eager step from the same state."""
     for student in cohort.students.values():
@@ -81,3 +87,15 @@ def assert_compiled_losses_are_the_same(cohort: Cohort) -> None:
     compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")(batch)
     cohort.load_state_dict(state)  # batch normalisation and running means have seen the batch
     torch.testing.assert_close(compiled, cohort(batch), atol=1e-5, rtol=1e-5)
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def tick(self, progress: Progress) -> None: ...
+
+    def line(self, progress: Progress) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...

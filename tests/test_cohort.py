@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from cohorts import MIXED_SETTINGS, assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort
+from cohorts import (
+    MIXED_SETTINGS,
+    assert_compiled_losses_are_the_same,
+    gradients,
+    make_batch,
+    make_cohort,
+    without_gradient,
+)
 
 from codistill import UserError
 from codistill.methods import METHODS
@@ -26,8 +33,7 @@ def test_three_architectures_train_a_step_under_every_method_and_task(
     objective.table(losses)  # no loss without a weight, no weight without a loss
     objective(losses).backward()
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
-    without = [name for name, p in cohort.named_parameters() if p.requires_grad and p.grad is None]
-    assert without == []
+    assert without_gradient(cohort) == []
 
 
 def test_one_backward_equals_one_per_student() -> None:

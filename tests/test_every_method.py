@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from backbones import PlainCNN
-from cohorts import MIXED_SETTINGS
+from cohorts import MIXED_SETTINGS, Silent
 
 from codistill import UserError, runs
 from codistill.config import make_config
-from codistill.engine.recorder import Progress, Recorder
+from codistill.engine.recorder import Recorder
 from codistill.methods import METHODS
 from codistill.models import MODELS
 
@@ -18,18 +18,6 @@ COHORTS = {
     "two widths": {"a": "resnet8", "b": "plain"},
     "three": {"a": "resnet8", "b": "resnet8", "c": "resnet8"},
 }
-
-
-class Silent:
-    """Shows nothing."""
-
-    def tick(self, progress: Progress) -> None: ...
-
-    def line(self, progress: Progress) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def warn(self, text: str) -> None: ...
 
 
 class Killed(Exception):

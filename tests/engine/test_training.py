@@ -6,26 +6,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from cohorts import Silent
 
 from codistill import UserError, runs
 from codistill.config import RunConfig, make_config
 from codistill.engine.meter import DivergedError
-from codistill.engine.recorder import Progress, Recorder
+from codistill.engine.recorder import Recorder
 from codistill.run_files import read_config, read_metrics, read_summary
 
 SHORT = {"students": {"a": "resnet8", "b": "resnet8"}, "data": {"name": "digits", "per_class": 12}, "batch_size": 32}
-
-
-class Silent:
-    """Shows nothing."""
-
-    def tick(self, progress: Progress) -> None: ...
-
-    def line(self, progress: Progress) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def warn(self, text: str) -> None: ...
 
 
 def short(**more: Any) -> RunConfig:

@@ -3,10 +3,18 @@
 import pytest
 import references
 import torch
-from cohorts import CLASSES, SIZE, assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort
+from cohorts import (
+    CLASSES,
+    SIZE,
+    assert_compiled_losses_are_the_same,
+    gradients,
+    make_batch,
+    make_cohort,
+    without_gradient,
+)
 from torch import Tensor, nn
 
-from codistill import Batch, Cohort, StudentOutput, UserError
+from codistill import Batch, StudentOutput, UserError
 from codistill.methods.ffl import FusionTeacher, ffl
 from codistill.methods.fusion import FeatureFusion, join_maps, separable
 from codistill.objective import Ramp
@@ -48,10 +56,6 @@ def without_special_values(module: nn.Module) -> nn.Module:
         if value.is_floating_point():
             value.uniform_(0.5, 1.5) if "var" in name else value.normal_(0.2, 0.5)
     return module.eval()
-
-
-def without_gradient(cohort: Cohort) -> list[str]:
-    return [name for name, parameter in cohort.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
 def test_the_two_convolutions_are_the_literal_ones() -> None:

@@ -5,10 +5,10 @@ import math
 import pytest
 import references
 import torch
-from cohorts import assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort
+from cohorts import assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort, without_gradient
 from torch import Tensor
 
-from codistill import Cohort, UserError
+from codistill import UserError
 from codistill.distill.attention import attention_distance, attention_rows
 from codistill.methods.ffsd import attention_shift, ffsd
 from codistill.objective import Ramp
@@ -50,10 +50,6 @@ def literal_shift(learner: Tensor, predecessor: Tensor) -> float:
         threshold = sorted(unit(row))[max(1, len(row) // 3) - 1]
         wanted.append([u if u < threshold else norm - u if u > threshold else norm / 2 for u in unit(row)])
     return mean_square([unit(r) for r in literal_attention(learner)], wanted)
-
-
-def without_gradient(cohort: Cohort) -> list[str]:
-    return [name for name, parameter in cohort.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
 @pytest.mark.parametrize("channels", [3, 7])

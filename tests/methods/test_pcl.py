@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import references
 import torch
-from cohorts import assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort
+from cohorts import assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort, without_gradient
 
 from codistill import Cohort
 from codistill.methods.pcl import PeerMeans, pcl
@@ -28,10 +28,6 @@ def disturb(cohort: Cohort) -> None:
     with torch.no_grad():
         for parameter in cohort.students.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-
-
-def without_gradient(cohort: Cohort) -> list[str]:
-    return [name for name, parameter in cohort.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
 @pytest.mark.parametrize("own", [True, False])
