@@ -1,5 +1,11 @@
 """The command line."""
 
+# First of all, for it is read when torch is loaded: idle threads of one step must not keep a core busy that others
+# need. On a machine with neighbours that is most of the time (docs/performance.md).
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import sys
 from collections.abc import Mapping
 from datetime import datetime

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from codistill.batch import Batch
 from codistill.errors import UserError, unknown
-from codistill.look import Seen, first_rows, join_views, look_separately, look_through_trunk
+from codistill.look import Look, Seen, first_rows, join_views, look_through_trunk, one_by_one
 from codistill.method import Lesson, Method
 from codistill.student import Student, StudentOutput, check_student_names, share_trunk
 from codistill.tasks.task import Task
@@ -31,8 +31,10 @@ class Cohort(nn.Module):
     students: by name, two or more. tasks: for each student, its tasks by name. view_statistics: which images count in
     batch normalisation: ``"together"`` normalises all views of a student as one batch, as the papers do;
     ``"clean_only"`` lets only the upright images into the running statistics, each group of views being normalised
-    by itself (two forward passes).
+    by itself (two forward passes). ``look`` may be set to another way to run students that share nothing.
     """
+
+    look: Look
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Cohort(nn.Module):
         self.teachers = nn.ModuleDict({name: lesson.teacher for name, lesson in method.lessons.items()})
         self.method = method
         self.view_statistics = view_statistics
+        self.look = one_by_one
         self.views_of = {name: _wanted_views(tasks.get(name, {}), method) for name in students}
         for lesson in method.lessons.values():
             lesson.teacher.enrol(students)
@@ -94,7 +97,8 @@ class Cohort(nn.Module):
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, K) of each student, and of each teacher that has an answer of its own."""
-        outputs = {name: student(images) for name, student in self.students.items()}
+        looks = self.look(self._students, {name: {CLEAN: images} for name in self.students}, self.view_statistics)
+        outputs = {name: views[CLEAN] for name, views in looks.items()}
         logits = {name: output.logits for name, output in outputs.items()}
         for name in self.answering_teachers:
             answer = self._teacher(name).predict(outputs)
@@ -110,7 +114,7 @@ class Cohort(nn.Module):
     def after_step(self) -> None:
         """To be called after each optimizer step."""
         for name in self.teachers:
-            self._teacher(name).after_step({name: cast(Student, student) for name, student in self.students.items()})
+            self._teacher(name).after_step(self._students)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained of each student, of each of its tasks and of each teacher, by name; nothing twice.
@@ -163,10 +167,13 @@ class Cohort(nn.Module):
                 if (augmentation, view) not in made:
                     made[augmentation, view] = VIEWS[view](batch.augmentation(augmentation), batch.draws)
                 pieces[name][view] = made[augmentation, view][: _rows(fraction, batch)]
-        students = {name: cast(Student, student) for name, student in self.students.items()}
         if self.method.shared_trunk:
-            return look_through_trunk(students, pieces, self.method.trunk_gradient, self.method.own_augmentations)
-        return look_separately(students, pieces, self.view_statistics)
+            return look_through_trunk(self._students, pieces, self.method.trunk_gradient, self.method.own_augmentations)
+        return self.look(self._students, pieces, self.view_statistics)
+
+    @property
+    def _students(self) -> dict[str, Student]:
+        return {name: cast(Student, student) for name, student in self.students.items()}
 
     def _teacher(self, name: str) -> Teacher:
         return cast(Teacher, self.teachers[name])

@@ -110,7 +110,13 @@ class RunConfig(_Strict):
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = Field(False, description="torch.compile the cohort")
+    compile: bool | Literal["auto", "cuda_graphs"] = Field(
+        "auto",
+        description="faster steps after half a minute; auto: on CUDA | true | false | cuda_graphs",
+    )
+    side_by_side: bool | Literal["auto"] = Field(
+        "auto", description="on a CPU, students in a thread each; auto: where it changes no results | true | false"
+    )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     order: Literal["shuffled", "class_pairs"] = Field(
         "shuffled", description="of the images; class_pairs shows two of a class in a row, for contrastive losses"

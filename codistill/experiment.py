@@ -14,6 +14,7 @@ from codistill.data import (
     TrainLoader,
     channel_statistics,
     open_source,
+    padded_bytes,
     prepare,
     superclasses,
     test_origin,
@@ -46,7 +47,7 @@ class Experiment:
 
 def build(config: RunConfig) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later."""
-    runtime = Runtime(choose_device(config.device), config.precision, config.compile)
+    runtime = Runtime(choose_device(config.device), config.precision, config.compile, config.side_by_side)
     source = open_source(config.data.name, config.data.label)
     splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
@@ -60,7 +61,7 @@ def build(config: RunConfig) -> Experiment:
 
     torch.manual_seed(config.seed)
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names))
-    cohort = runtime.place(cohort)
+    cohort = runtime.place(cohort, (3, *size))
     objective.table(_loss_names(cohort, size, runtime))
     # Training starts from the same random state whatever was built: a method with more modules changes no dropout.
     torch.manual_seed(config.seed)
@@ -75,6 +76,7 @@ def build(config: RunConfig) -> Experiment:
         seed=config.seed,
         augmentations=cohort.augmentations,
         order=config.order,
+        resident=padded_bytes(splits.train.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
         device=runtime.device,
     )
 

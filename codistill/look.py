@@ -3,7 +3,7 @@
 Either way a student sees all its views in one forward pass, and the outputs are split by view afterwards.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,11 +14,26 @@ from codistill.views import CLEAN, SECOND
 
 Pieces = Mapping[str, Mapping[str, Tensor]]  # student -> view -> images (rows, C, H, W), the clean view first
 Seen = dict[str, dict[str, StudentOutput]]  # student -> view -> output over as many rows
+Look = Callable[[Mapping[str, Student], Pieces, str], Seen]  # students, what each sees, and view_statistics
 
 
-def look_separately(students: Mapping[str, Student], pieces: Pieces, view_statistics: str) -> Seen:
-    """One forward pass per student; two where only clean images count as batch-normalisation statistics."""
-    return {name: _look_alone(student, pieces[name], view_statistics) for name, student in students.items()}
+def one_by_one(students: Mapping[str, Student], pieces: Pieces, view_statistics: str) -> Seen:
+    """Each student by itself, one after the other."""
+    return {name: look_alone(student, pieces[name], view_statistics) for name, student in students.items()}
+
+
+def look_alone(student: Student, views: Mapping[str, Tensor], view_statistics: str) -> dict[str, StudentOutput]:
+    """One forward pass; two where only clean images count as batch-normalisation statistics."""
+    if len(views) == 1:
+        return {CLEAN: student(views[CLEAN])}
+    if view_statistics == "together":
+        return split_views(views, student(torch.cat(list(views.values()))))
+    # The other views run against copies of the running statistics, which are then forgotten.
+    clean = student(views[CLEAN])
+    others = {view: images for view, images in views.items() if view != CLEAN}
+    forgotten = {key: buffer.clone() for key, buffer in student.named_buffers()}
+    joined = functional_call(student, forgotten, (torch.cat(list(others.values())),))
+    return {CLEAN: clean, **split_views(others, joined)}
 
 
 def look_through_trunk(
@@ -72,16 +87,3 @@ def join_views(outputs: Sequence[StudentOutput]) -> StudentOutput:
 def first_rows(output: StudentOutput, rows: int) -> StudentOutput:
     """The output over the first ``rows`` images."""
     return StudentOutput(output.logits[:rows], output.embedding[:rows], tuple(m[:rows] for m in output.feature_maps))
-
-
-def _look_alone(student: Student, views: Mapping[str, Tensor], view_statistics: str) -> dict[str, StudentOutput]:
-    if len(views) == 1:
-        return {CLEAN: student(views[CLEAN])}
-    if view_statistics == "together":
-        return split_views(views, student(torch.cat(list(views.values()))))
-    # The other views run against copies of the running statistics, which are then forgotten.
-    clean = student(views[CLEAN])
-    others = {view: images for view, images in views.items() if view != CLEAN}
-    forgotten = {key: buffer.clone() for key, buffer in student.named_buffers()}
-    joined = functional_call(student, forgotten, (torch.cat(list(others.values())),))
-    return {CLEAN: clean, **split_views(others, joined)}

@@ -39,6 +39,7 @@ class Objective:
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         self.weights = dict(weights)
+        self._sent: tuple[list[float], Tensor] = ([], torch.empty(0))  # the last values and their copy on the device
 
     def table(self, names: Iterable[str]) -> dict[str, Weight]:
         """The weight of each loss in ``names``, sorted by name.
@@ -58,9 +59,17 @@ class Objective:
         zero weights multiply: a switched-off loss stays in the graph, which therefore stays static.
         """
         names = sorted(losses)
-        weights = [self._at(self._weight_of(name), progress) for name in names]
+        values = [self._at(self._weight_of(name), progress) for name in names]
         stacked = torch.stack([losses[name] for name in names])
-        return (stacked * torch.tensor(weights, dtype=stacked.dtype).to(stacked.device, non_blocking=True)).sum()
+        return (stacked * self._on_device(values, stacked)).sum()
+
+    def _on_device(self, values: list[float], like: Tensor) -> Tensor:
+        """``values`` as a tensor like another one. Sent only when they change: a copy would wait for a GPU's work."""
+        sent, there = self._sent
+        if values != sent or there.device != like.device or there.dtype != like.dtype:
+            there = torch.tensor(values, dtype=like.dtype, pin_memory=like.is_cuda).to(like.device, non_blocking=True)
+            self._sent = (values, there)
+        return there
 
     def _weight_of(self, name: str) -> Weight:
         for key in reversed(self.weights):

@@ -18,6 +18,8 @@ from codistill.engine.schedule import learning_rate
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
 
+ADDED_LATER = {"side_by_side"}  # keys that run folders of earlier versions lack; their defaults change no results
+
 
 def train(
     config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
@@ -27,7 +29,7 @@ def train(
     state = folder.load_checkpoint() if resume else None
     experiment = build(config)
     config, cohort = experiment.config, experiment.cohort
-    optimizer = torch.optim.SGD(
+    optimizer = experiment.runtime.optimizer(
         [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
         lr=config.optimizer.lr,
         momentum=config.optimizer.momentum,
@@ -97,7 +99,7 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
 def read_run_config(run: Path) -> RunConfig:
     """The configuration of a run folder. Raises UserError if it is not complete, as it was written."""
     given = run_files.read_config(run)
-    missing = [key for key in RunConfig.model_fields if key not in given]
+    missing = [key for key in RunConfig.model_fields if key not in given and key not in ADDED_LATER]
     if missing:
         raise UserError(f"'{run}/config.yaml' is damaged: it lacks {', '.join(missing)}.")
     try:

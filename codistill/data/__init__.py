@@ -8,6 +8,7 @@ from codistill.data.images import Images, Splits, channel_statistics
 from codistill.data.loader import EvaluationLoader, TrainLoader
 from codistill.data.prepare import prepare, superclasses, test_origin
 from codistill.data.source import Source
+from codistill.data.store import padded_bytes
 from codistill.errors import UserError
 
 SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits}
@@ -31,6 +32,7 @@ __all__ = [
     "TrainLoader",
     "channel_statistics",
     "open_source",
+    "padded_bytes",
     "prepare",
     "test_origin",
     "superclasses",

@@ -1,4 +1,4 @@
-"""Loaders over images in memory: no workers, no copies; a batch is an index, a gather and a normalisation."""
+"""Loaders without workers: a batch is an index, a gather and a normalisation."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from codistill.batch import Batch
-from codistill.data.augment import crop_and_flip, normalise, pad_reflect
+from codistill.data.augment import crop_and_flip, normalise
 from codistill.data.images import Images
 from codistill.data.order import ORDERS, rows_shown
+from codistill.data.store import Resident, Store, Streamed
 from codistill.errors import UserError
 
 
@@ -16,7 +17,8 @@ class TrainLoader:
     """Shuffled, augmented batches. Epoch e is a pure function of (seed, e), whatever was iterated before.
 
     The last, smaller batch of an epoch is left out. ``augmentations``: how many independent ones a batch holds; the
-    first is the same however many there are. ``order``: a key of ``codistill.data.order.ORDERS``.
+    first is the same however many there are. ``order``: a key of ``codistill.data.order.ORDERS``. ``resident``: keep
+    all images on the device, for where they fit; the batches are the same.
     """
 
     def __init__(
@@ -31,15 +33,17 @@ class TrainLoader:
         seed: int,
         augmentations: int = 1,
         order: str = "shuffled",
+        resident: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
+        device = torch.device(device)
         rows = rows_shown(images.labels, order, batch_size)
         if batch_size > rows:
             raise UserError(f"batch_size={batch_size} is larger than the training data: {rows} images.")
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
         if not 0 <= padding < min(self.size):
             raise UserError(f"augment.padding={padding} must be smaller than the images ({min(self.size)} pixels).")
-        self._padded = pad_reflect(images.pixels.to(device), padding)
+        self._pixels: Store = (Resident if resident else Streamed)(images.pixels, padding, device)
         self._labels = images.labels.to(device)
         self._batch_size = batch_size
         self._batches = rows // batch_size
@@ -61,49 +65,42 @@ class TrainLoader:
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of epoch ``number``."""
-        device = self._padded.device
         # A generator for each augmentation and one for the draws, so that none disturbs another.
         first, *others, for_draws = (self._generator(number, stream) for stream in range(self._augmentations + 1))
         order = self._order(self._labels, first)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            rows = order[start : start + self._batch_size]
-            images = self._augmented(rows, first)
-            extra = tuple(self._augmented(rows, generator) for generator in others)
-            draws = torch.randint(0, 2**31 - 1, (len(rows),), generator=for_draws, device=device)
+        batches = order[: len(self) * self._batch_size].split(self._batch_size)
+        for rows, (padded, at) in zip(batches, self._pixels.fetch(batches), strict=True):
+            images = self._augmented(padded, at, first)
+            extra = tuple(self._augmented(padded, at, generator) for generator in others)
+            draws = torch.randint(0, 2**31 - 1, (len(rows),), generator=for_draws, device=rows.device)
             yield Batch(images, self._labels[rows], extra, draws)
 
     def _generator(self, epoch: int, stream: int) -> torch.Generator:
         # Spread over 32 bits: the generator of a CPU looks at no more of its seed.
         seed = self._seed * 1_000_003 + epoch + stream * 2_654_435_761
-        return torch.Generator(self._padded.device).manual_seed(seed % 2**32)
+        return torch.Generator(self._labels.device).manual_seed(seed % 2**32)
 
-    def _augmented(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, padded: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
         count, device = len(rows), rows.device
         corner = torch.randint(0, 2 * self._padding + 1, (2, count), generator=generator, device=device)
         mirrored = torch.rand(count, generator=generator, device=device) < (0.5 if self._flip else 0.0)
-        crops = crop_and_flip(self._padded, rows, corner[0], corner[1], mirrored, self.size)
+        crops = crop_and_flip(padded, rows, corner[0], corner[1], mirrored, self.size)
         return normalise(crops, self._mean, self._std)
 
 
 class EvaluationLoader:
-    """All images once, in order, as they are."""
+    """All images once, in order, as they are. Batches of 1000, smaller where the images are large."""
 
     def __init__(
-        self,
-        images: Images,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch_size: int = 1000,
-        device: torch.device | str = "cpu",
+        self, images: Images, *, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu"
     ) -> None:
-        self._pixels = images.pixels.to(device)
-        self._labels = images.labels.to(device)
-        self._batch_size = batch_size
+        self._images = images
+        self._batch_size = max(1, min(1000, 4_000_000 // images.pixels[0, :, :, 0].numel()))
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
 
     def __iter__(self) -> Iterator[Batch]:
-        chunks = zip(self._pixels.split(self._batch_size), self._labels.split(self._batch_size), strict=True)
-        for pixels, labels in chunks:
-            yield Batch(normalise(pixels.permute(0, 3, 1, 2), self._mean, self._std), labels)
+        device, size = self._mean.device, self._batch_size
+        for pixels, labels in zip(self._images.pixels.split(size), self._images.labels.split(size), strict=True):
+            images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            yield Batch(normalise(images, self._mean, self._std), labels.to(device, non_blocking=True))

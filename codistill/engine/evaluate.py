@@ -31,7 +31,7 @@ def evaluate(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> Accu
     teachers = cohort.answering_teachers[:1]
     correct = torch.zeros(len(cohort.students) + len(teachers) + 1, dtype=torch.int64, device=runtime.device)
     total = 0
-    with torch.inference_mode(), runtime.autocast():
+    with torch.inference_mode(), runtime.autocast(), runtime.eager():
         for batch in batches:
             logits = cohort.predict(batch.images)
             ensemble = mean_probability(logits[name] for name in cohort.students)

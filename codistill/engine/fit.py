@@ -9,6 +9,7 @@ from torch import Tensor
 from codistill.cohort import Cohort
 from codistill.data.loader import TrainLoader
 from codistill.engine.runtime import Runtime
+from codistill.engine.step import Step
 from codistill.objective import Objective
 
 
@@ -34,24 +35,13 @@ def fit(
     start_epoch: int = 0,
 ) -> None:
     """Train a cohort that lies on the runtime's device, from ``start_epoch`` (as many are done) to ``epochs``."""
-    step_module = runtime.step_module(cohort)
+    step = Step(cohort, objective, optimizer, runtime, clip_norm)
     for epoch in range(start_epoch, epochs):
         cohort.train()
         for index, batch in enumerate(loader.epoch(epoch)):
-            step = epoch * len(loader) + index
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step)
-
-            with runtime.autocast():
-                losses = step_module(batch)
-                loss = objective(losses, progress=step / (epochs * len(loader)))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if clip_norm is not None:  # by group: a norm over all would couple the students
-                for group in optimizer.param_groups:
-                    torch.nn.utils.clip_grad_norm_(group["params"], clip_norm)
-            optimizer.step()
-            cohort.after_step()
-
-            observer.after_step(epoch, step, losses, loss)
+            number = epoch * len(loader) + index
+            losses, loss = step.forward(batch, progress=number / (epochs * len(loader)))
+            step.backward(loss)
+            step.update(learning_rate(number))
+            observer.after_step(epoch, number, losses, loss)
         observer.after_epoch(epoch)

@@ -1,35 +1,78 @@
-"""Where and how a cohort runs: device, precision, memory layout, compilation."""
+"""Where and how a cohort runs: device, precision, memory layout, compilation, threads."""
 
+import ctypes
+import os
+import platform
 import resource
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from codistill.cohort import Cohort
 from codistill.errors import UserError
+from codistill.side_by_side import SideBySide, draws_random_numbers
+
+Compile = Literal["auto", "cuda_graphs"] | bool
+Auto = Literal["auto"] | bool
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """precision: "fp32" or "bf16" (autocast). compile: trade half a minute at the start for faster steps."""
+    """How to run a cohort.
+
+    precision: "fp32" or "bf16" (autocast). compile: trade a minute at the start for faster steps; "auto" does where
+    there is a GPU, "cuda_graphs" moreover replays a whole pass as one launch. side_by_side: students in a thread
+    each; "auto" does on a CPU wherever it changes no results.
+    """
 
     device: torch.device
     precision: str = "fp32"
-    compile: bool = False
+    compile: Compile = False
+    side_by_side: Auto = "auto"
 
-    def place(self, cohort: Cohort) -> Cohort:
-        """Move a cohort to the device. Channels-last convolutions are faster on CPU and GPU alike."""
-        return cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __post_init__(self) -> None:
+        if self.compile == "cuda_graphs" and self.device.type != "cuda":
+            raise UserError(f"compile=cuda_graphs needs a CUDA device, not {self.device.type}. Set compile=true.")
+        if self.side_by_side is True and self.device.type != "cpu":
+            raise UserError(f"side_by_side=true is for CPUs; the device is {self.device.type}. Leave it at auto.")
 
-    def step_module(self, cohort: Cohort) -> nn.Module:
-        """What is called in each step: the cohort, or its compiled form."""
-        return torch.compile(cohort, fullgraph=True) if self.compile else cohort  # type: ignore[return-value]
+    def place(self, cohort: Cohort, image_shape: tuple[int, int, int]) -> Cohort:
+        """Move a cohort, for images of (C, H, W), to the device. Channels-last convolutions are faster everywhere."""
+        cohort = cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cpu":
+            keep_freed_memory()
+            if self._goes_side_by_side(cohort, image_shape):
+                cohort.look = SideBySide(len(cohort.students), torch.get_num_threads())
+        return cohort
+
+    def compiled(self, cohort: Cohort) -> nn.Module:
+        """What is called in each step: the cohort, its compiled form, or the cohort with compiled students.
+
+        On a CPU each student is compiled by itself: threads do not go into one graph, and the losses cost little.
+        """
+        if self.compile is False or (self.compile == "auto" and self.device.type != "cuda"):
+            return cohort
+        if self.device.type == "cpu" and not cohort.method.shared_trunk:
+            for student in cohort.students.values():
+                student.compile(fullgraph=True)
+            return cohort
+        mode = "reduce-overhead" if self.compile == "cuda_graphs" else None
+        return torch.compile(cohort, fullgraph=True, mode=mode)  # type: ignore[return-value]
+
+    def optimizer(self, groups: list[dict[str, Any]], **settings: Any) -> torch.optim.SGD:
+        """SGD that updates all tensors of a device at once, where there is such a kernel."""
+        return torch.optim.SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def eager(self) -> AbstractContextManager[None]:
+        """In here nothing is compiled: for passes too few to be worth it."""
+        return torch.compiler.set_stance("force_eager")
 
     def synchronise(self) -> None:
         """Wait for the device, before a clock is read."""
@@ -43,11 +86,42 @@ class Runtime:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 
+    def free_memory_bytes(self) -> int:
+        """What the device has left for data."""
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # a rule of thumb: half of the machine
+
     def describe(self) -> str:
         """The device in words, with the number of threads on a CPU: it is part of what makes numbers repeatable."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type}, {torch.get_num_threads()} threads"
+
+    def _goes_side_by_side(self, cohort: Cohort, image_shape: tuple[int, int, int]) -> bool:
+        """Whether to, and whether it can be. Raises UserError for a cohort that cannot and is told to."""
+        if self.side_by_side is False:
+            return False
+        reasons = ["The method shares a trunk."] if cohort.method.shared_trunk else []
+        reasons += [
+            f"Student '{name}' draws random numbers (dropout): in threads, their order would not repeat."
+            for name, student in cohort.students.items()
+            if draws_random_numbers(student, image_shape)  # type: ignore[arg-type]
+        ]
+        if reasons and self.side_by_side is True:
+            raise UserError(f"side_by_side=true is not possible. {reasons[0]} Leave it at auto, or set it to false.")
+        return not reasons and torch.get_num_threads() > 1
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step frees, for the next step: to get it back page by page costs a tenth of it.
+
+    Only where the library is glibc: M_MMAP_MAX = 0, M_TRIM_THRESHOLD = 2 GiB, M_TOP_PAD = 256 MiB.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):
+            libc.mallopt(parameter, value)
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,5 +1,7 @@
 """Whole-batch augmentation against one image at a time."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -89,3 +91,21 @@ def test_a_batch_larger_than_the_data_and_a_padding_larger_than_the_images_are_r
         loader(batch_size=6)
     with pytest.raises(UserError, match=r"augment.padding=8 must be smaller than the images \(8 pixels\)"):
         loader(padding=8)
+
+
+@pytest.mark.parametrize("settings", [{}, {"augmentations": 3}, {"padding": 0}])
+def test_batches_that_are_brought_ahead_are_those_of_resident_images(settings: dict[str, object]) -> None:
+    for epoch in range(2):
+        batches = zip(loader(**settings).epoch(epoch), loader(resident=False, **settings).epoch(epoch), strict=True)
+        for resident, streamed in batches:
+            assert torch.equal(resident.images, streamed.images)
+            assert torch.equal(resident.labels, streamed.labels)
+            assert all(map(torch.equal, resident.extra, streamed.extra))
+
+
+def test_an_epoch_that_is_left_early_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    batches = loader(resident=False).epoch(0)
+    next(batches)
+    batches.close()
+    assert threading.active_count() == before

@@ -1,0 +1,46 @@
+"""One training step in its three parts, so that whoever measures may stand between them."""
+
+import torch
+from torch import Tensor
+
+from codistill.batch import Batch
+from codistill.cohort import Cohort
+from codistill.engine.runtime import Runtime
+from codistill.objective import Objective
+
+
+class Step:
+    """Forward, backward, update, for a cohort that lies on the runtime's device."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        runtime: Runtime,
+        clip_norm: float | None = None,
+    ) -> None:
+        self._cohort = cohort
+        self._losses = runtime.compiled(cohort)
+        self._objective = objective
+        self._optimizer = optimizer
+        self._runtime = runtime
+        self._clip_norm = clip_norm
+
+    def forward(self, batch: Batch, progress: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Every loss by name, and the objective; ``progress`` is the fraction of training done."""
+        with self._runtime.autocast():
+            losses = self._losses(batch)
+            return losses, self._objective(losses, progress)
+
+    def backward(self, loss: Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+
+    def update(self, learning_rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+            if self._clip_norm is not None:  # by group: a norm over all would couple the students
+                torch.nn.utils.clip_grad_norm_(group["params"], self._clip_norm)
+        self._optimizer.step()
+        self._cohort.after_step()
