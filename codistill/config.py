@@ -26,7 +26,9 @@ class _Strict(BaseModel):
 class DataConfig(_Strict):
     """Which images."""
 
-    name: str = Field("digits", description="digits, a folder (Parquet, or images in class folders), or a hub name")
+    name: str = Field(
+        "digits", description="digits, a folder (Parquet, or images in class folders), a hub name; synthetic"
+    )
     label: str | None = Field(None, description="label column, where the data has several")
     superclass: str | None = Field(None, description="label column of superclasses, for the task 'coarse'")
     image_size: int | None = Field(None, ge=4, description="resize to this many pixels squared")

@@ -35,6 +35,7 @@ class Experiment:
     config: RunConfig  # complete: what depends on the data is filled in
     cohort: Cohort
     objective: Objective
+    train_images: Images
     loader: TrainLoader
     validation: EvaluationLoader | None
     test: EvaluationLoader
@@ -45,9 +46,12 @@ class Experiment:
     warnings: list[str]  # what is possible but hardly meant
 
 
-def build(config: RunConfig) -> Experiment:
-    """Read the data and build the cohort. Raises UserError for whatever would only fail later."""
-    runtime = Runtime(choose_device(config.device), config.precision, config.compile, config.side_by_side)
+def build(config: RunConfig, runtime: Runtime | None = None) -> Experiment:
+    """Read the data and build the cohort. Raises UserError for whatever would only fail later.
+
+    runtime: in place of the one that the configuration asks for.
+    """
+    runtime = runtime or Runtime(choose_device(config.device), config.precision, config.compile, config.side_by_side)
     source = open_source(config.data.name, config.data.label)
     splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
@@ -92,7 +96,9 @@ def build(config: RunConfig) -> Experiment:
     data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source)}."
     validation = once(splits.validation)
     warnings = _warnings(cohort)
-    return Experiment(config, cohort, objective, loader, validation, test, runtime, facts, sizes, data, warnings)
+    return Experiment(
+        config, cohort, objective, splits.train, loader, validation, test, runtime, facts, sizes, data, warnings
+    )
 
 
 def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:

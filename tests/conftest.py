@@ -1,5 +1,9 @@
 """What every test needs."""
 
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is there
+
 import sys
 from collections.abc import Iterator
 

@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"batch", "cohort", "method", "objective", "saved", "student", "teacher"},
     # Those that put everything together.
     "experiment": {"*"},
+    "bench": {"*"},
     "runs": {"*"},
     "catalogue": {"*"},
     "cli": {"*"},

@@ -9,9 +9,10 @@ from codistill.data.loader import EvaluationLoader, TrainLoader
 from codistill.data.prepare import prepare, superclasses, test_origin
 from codistill.data.source import Source
 from codistill.data.store import padded_bytes
+from codistill.data.synthetic import Synthetic
 from codistill.errors import UserError
 
-SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits}
+SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits, "synthetic": Synthetic}
 
 
 def open_source(name: str, label: str | None = None) -> Source:

@@ -1,0 +1,145 @@
+"""Rounds of timed steps of one configuration, in turn with rounds of another loop that does the same work.
+
+Each loop has a process of its own, so that neither's threads, memory or settings touch the other; only one works at
+a time. A ratio is taken round by round, for the machine's speed drifts, and its median is what counts.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import median
+from typing import Any
+
+from codistill.bench.worker import PARTS, work
+from codistill.config import RunConfig
+from codistill.errors import UserError
+
+LOSS_STEPS = 5  # on which both loops' losses are compared; they also warm up and compile
+
+
+class Worker:
+    """The parent's end of a loop's process."""
+
+    def __init__(self, kind: str, config: RunConfig) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=work, args=(theirs, kind, config), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.device: str = self._answer()
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        self._pipe.send((name, arguments))
+        return self._answer()
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(5)
+        self._process.kill()
+
+    def _answer(self) -> Any:
+        try:
+            verdict, answer = self._pipe.recv()
+        except EOFError:
+            raise UserError("A process of the benchmark ended early; what it said is above.") from None
+        if verdict == "error":
+            raise UserError(answer)
+        return answer
+
+
+def bench(
+    config: RunConfig,
+    *,
+    against_naive: bool = False,
+    rounds: int = 7,
+    steps: int = 10,
+    load: int = 0,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Time ``rounds`` x ``steps`` training steps; ``load`` processes keep as many cores busy meanwhile.
+
+    Returns plain data: speeds in images per second (each image counts once), times in milliseconds.
+    """
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for kind in ("ours", "naive") if against_naive else ("ours",):
+            note(f"Starting: {kind}.")
+            with _environment_of(kind):
+                workers[kind] = Worker(kind, config)
+            stack.callback(workers[kind].close)
+        first_losses, start_seconds = {}, {}
+        for kind, worker in workers.items():
+            began = time.perf_counter()
+            first_losses[kind] = worker.ask("losses", LOSS_STEPS)
+            start_seconds[kind] = time.perf_counter() - began
+        stack.enter_context(_busy_cores(load))
+        times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in workers}
+        for number in range(rounds):
+            for kind, worker in workers.items():
+                times[kind].append(worker.ask("round", steps))
+            note(f"Round {number + 1} of {rounds}.")
+        measured = {
+            kind: _figures(config, times[kind], steps)
+            | {"step_ms": _milliseconds(worker.ask("parts", steps)), "peak_memory_bytes": worker.ask("memory")}
+            | {"first_steps_seconds": round(start_seconds[kind], 2)}
+            for kind, worker in workers.items()
+        }
+        result = {
+            **measured["ours"],
+            "device": workers["ours"].device,
+            "rounds": rounds,
+            "steps": steps,
+            "busy_processes_beside": load,
+            "load_average": round(os.getloadavg()[0], 2),
+        }
+    if against_naive:
+        result["naive"] = measured["naive"]
+        for key, which in (("ratio", 0), ("cpu_ratio", 1)):
+            pairs = zip(times["ours"], times["naive"], strict=True)
+            result[key] = _spread([naive[which] / ours[which] for ours, naive in pairs])
+        gaps = zip(first_losses["ours"], first_losses["naive"], strict=True)
+        result["loss_difference"] = max(abs(ours - naive) / abs(naive) for ours, naive in gaps)
+    return result
+
+
+def _figures(config: RunConfig, times: list[tuple[float, float]], steps: int) -> dict[str, Any]:
+    speeds = [steps * config.batch_size / wall for wall, _ in times]
+    return {
+        "images_per_second": round(median(speeds), 1),
+        "images_per_second_range": [round(min(speeds), 1), round(max(speeds), 1)],
+        "student_images_per_second": round(median(speeds) * len(config.students), 1),
+        "cpu_ms_per_step": round(1000 * median(cpu for _, cpu in times) / steps, 1),
+    }
+
+
+def _milliseconds(parts: dict[str, float]) -> dict[str, float]:
+    return {part: round(1000 * parts[part], 2) for part in PARTS}
+
+
+def _spread(ratios: list[float]) -> dict[str, float]:
+    return {"median": round(median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)}
+
+
+@contextmanager
+def _environment_of(kind: str) -> Iterator[None]:
+    """What a child inherits. The plain loop does not get the command line's setting of idle threads."""
+    spin = os.environ.pop("GOMP_SPINCOUNT", None) if kind == "naive" else None
+    yield
+    if spin is not None:
+        os.environ["GOMP_SPINCOUNT"] = spin
+
+
+@contextmanager
+def _busy_cores(count: int) -> Iterator[None]:
+    """Other people's work: processes that compute and wait for nobody."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()

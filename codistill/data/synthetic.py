@@ -1,0 +1,27 @@
+"""``synthetic``: random pixels of any size, 100 balanced classes. For timing only: there is nothing to learn."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codistill.data.source import Source
+from codistill.data.split import Rows
+
+SIZES = {"train": 2560, "test": 500}
+CLASSES = 100
+DEFAULT_SIZE = 32
+
+
+class Synthetic(Source):
+    """Noise, the same at each reading. ``data.image_size`` sets its size, ``data.classes`` how many classes."""
+
+    splits = ("train", "test")
+    class_names = tuple(f"class {number}" for number in range(CLASSES))
+
+    def labels(self, split: str) -> Rows:
+        return np.arange(SIZES[split]) % CLASSES
+
+    def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
+        size = image_size or DEFAULT_SIZE
+        generator = torch.Generator().manual_seed(self.splits.index(split))
+        return torch.randint(0, 256, (len(rows), size, size, 3), dtype=torch.uint8, generator=generator)

@@ -1,0 +1,88 @@
+"""Timing of configurations: what is compared, and what comes out."""
+
+import json
+from itertools import islice
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from codistill.bench.bench import bench
+from codistill.bench.loops import Ours, PilImages, Plain
+from codistill.bench.worker import PARTS, losses
+from codistill.cli import app
+from codistill.config import RunConfig, make_config
+from codistill.data.images import Images
+from codistill.errors import UserError
+from codistill.look import one_by_one
+
+SMALL = {"data": {"name": "synthetic", "image_size": 8, "classes": 4}, "batch_size": 8}
+
+
+def config(**given: object) -> RunConfig:
+    return make_config({**SMALL, **given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"method": "dml", "tasks": "none"},
+        {"tasks": ["rotation", "jigsaw"]},  # draws
+        {"method": "kdcl", "tasks": ["simclr", "none"]},  # augmentations of their own, and a second view
+        {"method": "ffl", "tasks": "none"},  # a ramp
+    ],
+    ids=str,
+)
+def test_both_loops_do_the_same_work(given: dict[str, object]) -> None:
+    assert losses(Ours(config(**given)), 3) == pytest.approx(losses(Plain(config(**given)), 3), rel=1e-3)
+
+
+def test_the_plain_loop_is_plain() -> None:
+    loop = Plain(config(compile=True, precision="bf16"))
+    assert loop.experiment.cohort.look is one_by_one
+    batch = next(loop.batches())
+    assert batch.images.is_contiguous()
+    assert loop.forward(batch).dtype == torch.float32
+    convolution = next(m for m in loop.experiment.cohort.modules() if isinstance(m, torch.nn.Conv2d))
+    assert convolution.weight.is_contiguous()
+
+
+def test_batches_of_both_loops_go_on_beyond_an_epoch() -> None:
+    for loop in (Ours(config(batch_size=64)), Plain(config(batch_size=64))):
+        assert len(loop.experiment.train_images) < 2 * 64
+        assert [len(batch.labels) for batch in islice(loop.batches(), 3)] == [64, 64, 64]
+
+
+def test_pil_crops_are_padded_with_black_and_flipped() -> None:
+    pixels = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    pixels[0, :, 0] = 255
+    images = PilImages(Images(pixels, torch.tensor([1]), ("a", "b")), [0.0] * 3, [1.0] * 3, 0, True, 20)
+    views, label = images[0]
+    assert label == 1
+    columns = {int(view[0, 0].argmax()) for view in views}
+    assert columns == {0, 3}
+
+
+def test_a_bench_gives_speeds_parts_memory_and_ratios() -> None:
+    result = bench(config(method="dml", tasks="none"), against_naive=True, rounds=2, steps=1, load=1)
+    assert set(result["step_ms"]) == set(PARTS) == {"input", "forward", "backward", "optimizer"}
+    assert result["images_per_second"] > 0
+    assert result["student_images_per_second"] == pytest.approx(2 * result["images_per_second"], rel=0.01)
+    assert result["peak_memory_bytes"] > 1e7
+    assert result["ratio"]["min"] <= result["ratio"]["median"] <= result["ratio"]["max"]
+    assert result["loss_difference"] < 1e-3
+    assert result["naive"]["images_per_second"] > 0
+
+
+def test_what_the_user_can_mend_comes_back_from_the_other_process() -> None:
+    with pytest.raises(UserError, match="batch_size=100000 is larger than the training data"):
+        bench(config(batch_size=100_000), rounds=1, steps=1)
+
+
+def test_bench_prints_json_that_names_its_configuration() -> None:
+    words = ["data=synthetic", "data.image_size=8", "batch_size=8", "method=dml", "tasks=none"]
+    found = CliRunner().invoke(app, ["bench", *words, "--rounds", "1", "--steps", "1", "--json"])
+    assert found.exit_code == 0, found.output
+    result = json.loads(found.stdout)
+    assert result["config"]["method"]["name"] == "dml"
+    assert result["rounds"] == 1
