@@ -3,11 +3,15 @@
 Tables come from the committed results, docs/methods.md from the docstrings and signatures of methods and tasks.
 
 A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-- end -->``. It compares all seeds of
-each named recipe, ``results/micro/NAME-seed*``. A test fails when a page is stale.
+each named recipe, ``results/micro/NAME-seed*``. A table between ``<!-- bench against: NAME ... -->`` and the end shows
+``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
+A test fails when a page is stale.
 """
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from codistill import catalogue
 from codistill.methods import METHODS
@@ -15,7 +19,7 @@ from codistill.report.compare import compare, markdown
 from codistill.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "performance.md"]
 METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
 
@@ -45,17 +49,54 @@ No public code by the authors was found for `kdcl`, `afd` and `collaborative`. T
 formulas are from public code, abstracts and the secondary sources that a docstring names; settings marked there as unsure are.
 """
 TABLE = re.compile(r"(<!-- runs: (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def updated(page: str) -> str:
     """The text of a page with all its tables made anew."""
-    return TABLE.sub(_table, page)
+    return BENCH.sub(_bench_table, TABLE.sub(_table, page))
 
 
 def _table(match: re.Match[str]) -> str:
     folder, names = ROOT / match["folder"], match["names"].split()
     runs = [run for name in names for run in sorted(folder.glob(name if "-seed" in name else f"{name}-seed*"))]
     return f"{match[1]}\n{markdown(compare(runs), timing=False)}\n{match[4]}"
+
+
+def _bench_table(match: re.Match[str]) -> str:
+    row = _against if match["kind"] == "against" else _cost
+    rows = [row(json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())) for name in match["names"].split()]
+    for name, cells in zip(match["names"].split(), rows, strict=True):
+        cells |= {"row": name.replace("_", " ")}
+    columns = ["row", *(column for column in rows[0] if column != "row")]
+    lines = [columns, ["---"] * len(columns), *([cells[column] for column in columns] for cells in rows)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{match[1]}\n{text}\n\n{match[4]}"
+
+
+def _against(result: dict[str, Any]) -> dict[str, str]:
+    ratio, cpu = result["ratio"], result["cpu_ratio"]
+    return {
+        "codistill, images/s": f"{result['images_per_second']:,.0f}",
+        "plain loop, images/s": f"{result['naive']['images_per_second']:,.0f}",
+        "ratio (slowest to fastest round)": f"**{ratio['median']:.2f}** ({ratio['min']:.2f} to {ratio['max']:.2f})",
+        "ratio of processor time": f"{cpu['median']:.2f}",
+        "peak memory, MB: ours / plain": f"{_megabytes(result)} / {_megabytes(result['naive'])}",
+        "losses differ by": f"{result['loss_difference']:.0e}",
+    }
+
+
+def _cost(result: dict[str, Any]) -> dict[str, str]:
+    return {
+        "images/s": f"{result['images_per_second']:,.0f}",
+        "images/s x students": f"{result['student_images_per_second']:,.0f}",
+        **{f"{part}, ms": f"{value:,.1f}" for part, value in result["step_ms"].items()},
+        "peak memory, MB": _megabytes(result),
+    }
+
+
+def _megabytes(result: dict[str, Any]) -> str:
+    return f"{result['peak_memory_bytes'] / 1e6:,.0f}"
 
 
 def methods_page() -> str:
