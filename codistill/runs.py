@@ -4,9 +4,10 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+import yaml
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
@@ -19,13 +20,22 @@ from codistill.errors import UserError
 from codistill.experiment import Experiment, build
 
 
+class RunDisplay(Display, Protocol):
+    """Shows what comes before training too."""
+
+    def decoding(self, done: int, total: int) -> None:
+        """While images are decoded: first with 0, last with all done."""
+
+
 def train(
-    config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
+    config: RunConfig, run: Path, display: RunDisplay, *, overwrite: bool = False, resume: bool = False
 ) -> dict[str, Any]:
     """Train, test once at the end, and write the run folder. Returns the summary."""
     folder = RunFolder(run)
     state = folder.load_checkpoint() if resume else None
-    experiment = build(config)
+    if state is not None:  # keys that are newer than the run have their defaults
+        state["config"] = make_config(yaml.safe_load(state["config"])).to_yaml()
+    experiment = build(config, display.decoding)
     config, cohort = experiment.config, experiment.cohort
     optimizer = torch.optim.SGD(
         [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
