@@ -34,6 +34,7 @@ class DataConfig(_Strict):
     per_class: int | None = Field(None, ge=1, description="train on this many images of each class")
     validation: float = Field(0.1, ge=0, lt=1, description="share of train held out, stratified; 0 for none")
     seed: int = Field(0, ge=0, lt=2**32, description="of every choice above; independent of the run's seed")
+    cache: bool = Field(True, description="keep decoded images on disk; a run on the same data starts at once")
 
 
 class AugmentConfig(_Strict):

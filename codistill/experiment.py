@@ -11,6 +11,7 @@ from codistill.config import AugmentConfig, RunConfig, TaskConfig
 from codistill.data import (
     EvaluationLoader,
     Images,
+    Progress,
     TrainLoader,
     channel_statistics,
     open_source,
@@ -45,11 +46,14 @@ class Experiment:
     warnings: list[str]  # what is possible but hardly meant
 
 
-def build(config: RunConfig) -> Experiment:
-    """Read the data and build the cohort. Raises UserError for whatever would only fail later."""
+def build(config: RunConfig, progress: Progress | None = None) -> Experiment:
+    """Read the data and build the cohort. Raises UserError for whatever would only fail later.
+
+    progress: told while images are decoded.
+    """
     runtime = Runtime(choose_device(config.device), config.precision, config.compile, config.side_by_side)
-    source = open_source(config.data.name, config.data.label)
-    splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass"}))
+    source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
+    splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
     if (column := config.data.superclass) is not None:

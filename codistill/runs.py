@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
@@ -27,7 +28,9 @@ def train(
     """Train, test once at the end, and write the run folder. Returns the summary."""
     folder = RunFolder(run)
     state = folder.load_checkpoint() if resume else None
-    experiment = build(config)
+    if state is not None:
+        state["config"] = _complete(yaml.safe_load(state["config"]), f"{run}/checkpoint.pt").to_yaml()
+    experiment = build(config, display.decoding)
     config, cohort = experiment.config, experiment.cohort
     optimizer = experiment.runtime.optimizer(
         [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
@@ -98,14 +101,18 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
 
 def read_run_config(run: Path) -> RunConfig:
     """The configuration of a run folder. Raises UserError if it is not complete, as it was written."""
-    given = run_files.read_config(run)
+    return _complete(run_files.read_config(run), f"{run}/config.yaml")
+
+
+def _complete(given: dict[str, Any], place: str) -> RunConfig:
+    """A configuration that a run wrote; keys that are newer than the run have their defaults."""
     missing = [key for key in RunConfig.model_fields if key not in given and key not in ADDED_LATER]
     if missing:
-        raise UserError(f"'{run}/config.yaml' is damaged: it lacks {', '.join(missing)}.")
+        raise UserError(f"'{place}' is damaged: it lacks {', '.join(missing)}.")
     try:
         return make_config(given)
     except UserError as error:
-        raise UserError(f"'{run}/config.yaml': {error}") from error
+        raise UserError(f"'{place}': {error}") from error
 
 
 def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:

@@ -74,7 +74,13 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "only_in"),
-    [("timm", "models"), ("accelerate", "engine/runtime.py"), ("datasets", "data/hub.py"), ("typer", "cli.py")],
+    [
+        ("timm", "models"),
+        ("accelerate", "engine/runtime.py"),
+        ("datasets", "data/hub.py"),
+        ("filelock", "data/cache"),
+        ("typer", "cli.py"),
+    ],
 )
 def test_a_library_is_known_in_one_place_only(library: str, only_in: str) -> None:
     knowing = [

@@ -112,6 +112,22 @@ def folder_of_bad_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from codistill.data.cache import cached
+    from codistill.data.cache_entry import Contents
+
+    monkeypatch.setenv("CODISTILL_CACHE", str(tmp_path / "cache"))
+    cached(Contents("/data/cats", "", "train", "image", "", None), torch.zeros(1500, 8, 10, 3, dtype=torch.uint8), 1500)
+    listed = codistill(tmp_path, "cache")
+    assert listed.returncode == 0, listed.stderr
+    assert all(word in listed.stdout for word in ("/data/cats", "train", "1,500 of 10x8", "0.4", "Entries: 1 (0.4 MB"))
+    assert "Entries removed: 0 (0.0 MB)" in codistill(tmp_path, "cache", "--clear", "--older-than", "1").stdout
+    assert "Entries removed: 1 (0.4 MB)" in codistill(tmp_path, "cache", "--clear").stdout
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_heads_larger_than_the_students_are_warned_of_at_the_start(tmp_path: Path) -> None:
     big = "tasks=[{name: supcon, width: 3000},rotation]"
     done = codistill(tmp_path, "train", *SHORT, big, "run=r")

@@ -1,10 +1,12 @@
 """Data sets through the ``datasets`` library: a local folder of Parquet files or images, or a name on the hub.
 
 The image column and the label column are found by their types. Images are decoded here, one by one, so that one
-that cannot be read is named.
+that cannot be read is named, and kept by ``codistill.data.cache``.
 """
 
 import io
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from codistill.data.images import resize
-from codistill.data.source import Source
+from codistill.data.cache import cached
+from codistill.data.cache_entry import Contents, digest, state_of_files
+from codistill.data.images import gather, resize
+from codistill.data.source import Progress, Source
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
 
@@ -22,14 +26,20 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")  # tried in
 
 
 class HubData(Source):
-    """One data set of ``datasets``. ``label``: the label column, where there are several."""
+    """One data set of ``datasets``.
 
-    def __init__(self, name: str, label: str | None = None) -> None:
+    label: the label column, where there are several. cache: keep decoded images on disk, else only in memory.
+    progress: told while images are decoded.
+    """
+
+    def __init__(
+        self, name: str, label: str | None = None, *, cache: bool = True, progress: Progress | None = None
+    ) -> None:
         import datasets  # imported here: it takes a second, and the embedded data does not need it
 
         datasets.utils.logging.set_verbosity_error()
         datasets.disable_progress_bars()
-        self._name = name
+        self._name, self._cache, self._progress = name, cache, progress
         loaded = _load(datasets, name)
         self._splits = {split: rows for split, rows in loaded.items() if split in ("train", "validation", "test")}
         if "train" not in self._splits:
@@ -37,6 +47,7 @@ class HubData(Source):
         features = self._splits["train"].features
         self._image = _image_column(datasets, name, features)
         self._label = _label_column(datasets, name, features, label)
+        self._fingerprints = {split: rows._fingerprint for split, rows in self._splits.items()}
         self._splits = {
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
@@ -50,16 +61,39 @@ class HubData(Source):
         return self._labels[split]
 
     def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
-        images: list[Tensor] = []
-        for row, cell in zip(rows, self._splits[split].select(rows)[self._image], strict=True):
-            pixels = torch.from_numpy(_decode(cell, f"Data '{self._name}', split '{split}', row {row}"))[None]
+        images = self._decoded(split, rows, image_size)
+        if not self._cache:
+            return gather(images, len(rows))
+        data, files = self._origin
+        state = f"{self._fingerprints[split]} {files}"
+        contents = Contents(data, state, split, self._image, digest(rows.astype("<i8").tobytes()), image_size)
+        return cached(contents, images, len(rows))
+
+    def _decoded(self, split: str, rows: Rows, image_size: int | None) -> Iterator[Tensor]:
+        """(H, W, 3) uint8 of each row in turn."""
+        told = self._progress or (lambda done, total: None)
+        told(0, len(rows))
+        first: torch.Size | None = None
+        cells = self._splits[split].select(rows).select_columns(self._image)
+        for done, (row, cell) in enumerate(zip(rows, cells, strict=True), start=1):
+            place = f"Data '{self._name}', split '{split}', row {row}"
+            pixels = torch.from_numpy(_decode(cell[self._image], place))
             if image_size is not None:
-                pixels = resize(pixels, image_size)
-            elif images and pixels.shape != images[0].shape:
-                sizes = " and ".join(f"{p.shape[2]}x{p.shape[1]}" for p in (images[0], pixels))
+                pixels = resize(pixels[None], image_size)[0]
+            first = first or pixels.shape
+            if pixels.shape != first:
+                sizes = " and ".join(f"{width}x{height}" for height, width, _ in (first, pixels.shape))
                 raise UserError(f"Data '{self._name}' has images of different sizes ({sizes}). Set data.image_size.")
-            images.append(pixels)
-        return torch.cat(images)
+            yield pixels
+            told(done, len(rows))
+
+    @cached_property
+    def _origin(self) -> tuple[str, str]:
+        """Where the data is, in words, and a hash of its files where it is a folder."""
+        folder = Path(self._name).expanduser()
+        if not folder.is_dir():
+            return self._name, ""  # the library's fingerprint holds the revision
+        return str(folder.resolve()), state_of_files(folder)
 
     def superclasses(self, column: str) -> Rows:
         features = self._splits["train"].features

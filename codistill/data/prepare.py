@@ -1,4 +1,4 @@
-"""From a source to train, validation and test images in memory.
+"""From a source to train, validation and test images.
 
 Order matters and is fixed: classes are chosen, then a test split is carved if the source has none, then validation,
 then ``per_class`` training images are drawn from what is left. The test images are the same whatever the rest says.

@@ -4,6 +4,7 @@ Labels come first so that classes and rows are chosen before any image is decode
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from codistill.data.split import Rows
 from codistill.errors import UserError
+
+Progress = Callable[[int, int], None]  # told how many images are decoded, of how many: first (0, n), last (n, n)
 
 
 class Source(ABC):

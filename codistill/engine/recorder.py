@@ -32,6 +32,9 @@ class Progress(NamedTuple):
 class Display(Protocol):
     """Shows progress: a bar on a terminal, lines elsewhere, nothing in tests."""
 
+    def decoding(self, done: int, total: int) -> None:
+        """While images are decoded, before training: first with 0, last with all done."""
+
     def tick(self, progress: Progress) -> None:
         """After every step."""
 

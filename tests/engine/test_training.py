@@ -167,6 +167,17 @@ def test_a_run_whose_configuration_was_edited_is_not_resumed(tmp_path: Path) -> 
         run(runs.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
 
 
+def test_a_run_that_began_before_a_key_was_there_is_resumed(tmp_path: Path) -> None:
+    run(short(), tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    older = yaml.safe_load(state["config"])
+    del older["data"]["cache"]
+    torch.save({**state, "config": yaml.safe_dump(older)}, path)
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(older))
+    run(runs.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
+
+
 @pytest.mark.parametrize("name", ["checkpoint.pt", "config.yaml", "summary.json", "students/a.safetensors"])
 @pytest.mark.parametrize("damage", ["emptied", "cut"])
 def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str, damage: str) -> None:
