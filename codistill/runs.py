@@ -24,7 +24,7 @@ def train(
 ) -> dict[str, Any]:
     """Train, test once at the end, and write the run folder. Returns the summary."""
     folder = RunFolder(run)
-    state = folder.load_checkpoint() if resume else None
+    state = _load_checkpoint(folder) if resume else None
     experiment = build(config)
     config, cohort = experiment.config, experiment.cohort
     optimizer = torch.optim.SGD(
@@ -87,8 +87,8 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
-    experiment = build(read_run_config(run).model_copy(update={"device": device}))
-    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt")
+    experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device}))
+    load_weights(experiment.cohort, _load_checkpoint(folder)["cohort"], f"{run}/checkpoint.pt")
     for name, student in experiment.cohort.students.items():
         load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors")
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
@@ -104,6 +104,15 @@ def read_run_config(run: Path) -> RunConfig:
         return make_config(given)
     except UserError as error:
         raise UserError(f"'{run}/config.yaml': {error}") from error
+
+
+def _load_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """The checkpoint of a run. Raises UserError for a file of torch that holds something else."""
+    state = folder.load_checkpoint()
+    kinds = {"cohort": dict, "optimizer": dict, "config": str, "epochs_done": int}
+    if not isinstance(state, dict) or list(run_files.misfits(state, kinds)):
+        raise UserError(f"'{folder.path}/checkpoint.pt' is not the checkpoint of a run. Put the run's own back.")
+    return state
 
 
 def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:

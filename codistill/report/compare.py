@@ -48,6 +48,8 @@ def compare(runs: Sequence[Path]) -> Comparison:
     groups: dict[str, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
     for run in runs:
         config, summary = run_files.read_config(run), run_files.read_summary(run)
+        if set(config["students"]) != set(summary["test_accuracy"]["students"]):
+            raise UserError(f"'{run}': config.yaml and summary.json name different students. One is of another run.")
         same = {key: value for key, value in config.items() if key not in _FREE}
         groups.setdefault(yaml.safe_dump(same), []).append((run, config, summary))
     flat = [_flatten(group[0][1]) for group in groups.values()]
