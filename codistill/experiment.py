@@ -95,7 +95,7 @@ def build(config: RunConfig, progress: Progress | None = None) -> Experiment:
     classes = len(splits.train.class_names)
     data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source)}."
     validation = once(splits.validation)
-    warnings = _warnings(cohort)
+    warnings = [*source.warnings, *_warnings(cohort)]
     return Experiment(config, cohort, objective, loader, validation, test, runtime, facts, sizes, data, warnings)
 
 

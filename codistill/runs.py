@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
@@ -18,6 +17,7 @@ from codistill.engine.run_folder import RunFolder, load_weights
 from codistill.engine.schedule import learning_rate
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
+from codistill.strict_yaml import read_yaml
 
 ADDED_LATER = {"side_by_side"}  # keys that run folders of earlier versions lack; their defaults change no results
 
@@ -27,9 +27,9 @@ def train(
 ) -> dict[str, Any]:
     """Train, test once at the end, and write the run folder. Returns the summary."""
     folder = RunFolder(run)
-    state = folder.load_checkpoint() if resume else None
+    state = _load_checkpoint(folder) if resume else None
     if state is not None:
-        state["config"] = _complete(yaml.safe_load(state["config"]), f"{run}/checkpoint.pt").to_yaml()
+        state["config"] = _complete(read_yaml(state["config"]), f"{run}/checkpoint.pt").to_yaml()
     experiment = build(config, display.decoding)
     config, cohort = experiment.config, experiment.cohort
     optimizer = experiment.runtime.optimizer(
@@ -92,8 +92,8 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
-    experiment = build(read_run_config(run).model_copy(update={"device": device}))
-    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt")
+    experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device}))
+    load_weights(experiment.cohort, _load_checkpoint(folder)["cohort"], f"{run}/checkpoint.pt")
     for name, student in experiment.cohort.students.items():
         load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors")
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
@@ -113,6 +113,15 @@ def _complete(given: dict[str, Any], place: str) -> RunConfig:
         return make_config(given)
     except UserError as error:
         raise UserError(f"'{place}': {error}") from error
+
+
+def _load_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """The checkpoint of a run. Raises UserError for a file of torch that holds something else."""
+    state = folder.load_checkpoint()
+    kinds = {"cohort": dict, "optimizer": dict, "config": str, "epochs_done": int}
+    if not isinstance(state, dict) or list(run_files.misfits(state, kinds)):
+        raise UserError(f"'{folder.path}/checkpoint.pt' is not the checkpoint of a run. Put the run's own back.")
+    return state
 
 
 def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:

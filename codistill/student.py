@@ -91,8 +91,15 @@ def check_student_names(names: Collection[str]) -> None:
     if len(names) < 2:
         raise UserError(f"A cohort needs at least two students, got {len(names)}.")
     for name in names:
-        if not name or set(name) & set("./*?[]"):
-            raise UserError(f"A student's name may not be empty or contain any of . / * ? [ ], got '{name}'.")
+        if not name or set(name) & set("./\\*?[]") or not name.isprintable() or len(name) > 100:
+            raise UserError(
+                f"A student's name may not be empty or contain any of . / \\ * ? [ ], got {name[:100]!r}. "
+                "Take letters and digits, at most 100: it names a file."
+            )
+        if sum(name.lower() == other.lower() for other in names) > 1:
+            raise UserError(
+                f"Two students are called '{name}' but for capital letters: some systems see one file there."
+            )
         if name in dir(nn.ModuleDict):
             raise UserError(f"'{name}' cannot name a student: PyTorch's modules use it. Name the student otherwise.")
 

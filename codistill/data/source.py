@@ -21,6 +21,7 @@ class Source(ABC):
 
     flip: bool = True  # whether a mirrored image still shows its class
     class_names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()  # what is possible but hardly meant
 
     @property
     @abstractmethod

@@ -14,6 +14,7 @@ from codistill.engine.meter import TOTAL, DivergedError, Meter
 from codistill.engine.run_folder import RunFolder, load_weights
 from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
+from codistill.run_files import differing_keys
 
 
 class Progress(NamedTuple):
@@ -118,9 +119,10 @@ class Recorder:
 
     def restore(self, state: dict[str, Any]) -> int:
         """Take up training from a checkpoint; returns how many epochs are done."""
-        if state["config"] != self._config_yaml:
+        if differing := differing_keys(self._config_yaml, state["config"]):
             raise UserError(
-                f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with. "
+                f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with: it "
+                f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
         load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt")

@@ -49,6 +49,8 @@ def compare(runs: Sequence[Path]) -> Comparison:
     groups: dict[str, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
     for run in runs:
         config, summary = run_files.read_config(run), run_files.read_summary(run)
+        if set(config["students"]) != set(summary["test_accuracy"]["students"]):
+            raise UserError(f"'{run}': config.yaml and summary.json name different students. One is of another run.")
         groups.setdefault(yaml.safe_dump(_without_free(config)), []).append((run, config, summary))
     flat = [_flatten(_without_free(group[0][1])) for group in groups.values()]
     differing = {key for key in set().union(*flat) if len(_values(key, flat)) > 1}
