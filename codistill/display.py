@@ -10,6 +10,18 @@ from rich.progress import Progress as RichProgress
 from codistill.engine.recorder import Progress
 
 
+class Silent:
+    """Shows nothing."""
+
+    def tick(self, progress: Progress) -> None: ...
+
+    def line(self, progress: Progress) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
 class Bar:
     """A rich progress bar with epoch, loss, validation accuracy per student, images/s and time left."""
 

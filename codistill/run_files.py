@@ -18,7 +18,10 @@ def read_bytes(run: Path, name: str) -> bytes:
     if not path.exists():
         unfinished = " The run is not finished." if (run / "config.yaml").exists() else " Is it a run folder?"
         raise UserError(f"'{run}' has no {name}.{unfinished}")
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
 
 
 def read_config(run: Path) -> dict[str, Any]:

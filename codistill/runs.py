@@ -13,18 +13,26 @@ from codistill.config import RunConfig, make_config
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
 from codistill.engine.recorder import Display, Recorder
-from codistill.engine.run_folder import RunFolder, load_weights
+from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
+from codistill.weights import load_weights
 
 
 def train(
     config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
 ) -> dict[str, Any]:
-    """Train, test once at the end, and write the run folder. Returns the summary."""
-    folder = RunFolder(run)
-    state = folder.load_checkpoint() if resume else None
+    """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
+
+    Raises SaveError if the disk is full, or the folder is no longer there or writable.
+    """
+    with RunFolder(run, display.warn) as folder:
+        return _train(config, folder, display, overwrite, resume)
+
+
+def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bool, resume: bool) -> dict[str, Any]:
+    state = folder.take_up() if resume else None
     experiment = build(config)
     config, cohort = experiment.config, experiment.cohort
     optimizer = torch.optim.SGD(
@@ -58,11 +66,13 @@ def train(
     display.note(experiment.data)
     for warning in experiment.warnings:
         display.warn(warning)
-    if state is None:
-        start_epoch = 0
-        folder.start(config.to_yaml(), overwrite)
-    else:
+    start_epoch = 0
+    if state is not None:
         start_epoch = recorder.restore(state)
+    elif resume:
+        folder.begin_anew(config.to_yaml())
+    else:
+        folder.start(config.to_yaml(), overwrite)
     fit(
         cohort,
         experiment.objective,
@@ -76,9 +86,11 @@ def train(
         start_epoch=start_epoch,
     )
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
-    for name, student in cohort.students.items():
-        folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
-    summary = _summary(experiment, accuracy, recorder)
+    digests = {
+        name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
+        for name, student in cohort.students.items()
+    }
+    summary = {**_summary(experiment, accuracy, recorder), "sha256": digests}
     folder.save_summary(summary)
     return summary
 
@@ -88,9 +100,11 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     experiment = build(read_run_config(run).model_copy(update={"device": device}))
-    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt")
+    built = "the run's config.yaml"
+    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():
-        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors")
+        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
+        folder.check_student(name, summary.get("sha256", {}).get(name))
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
 
 

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED: dict[str, set[str]] = {
     "batch": set(),
     "errors": set(),
+    "weights": set(),
     "student": set(),
     "look": {"student", "views"},
     "objective": set(),
@@ -26,19 +27,20 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"student"},
     "cohort": {"batch", "student", "look", "tasks", "teacher", "method", "views"},
     "data": {"batch"},
-    "engine": {"batch", "objective", "cohort", "data", "run_files"},
+    "engine": {"batch", "objective", "cohort", "data", "run_files", "weights"},
     "run_files": set(),
     "report": {"run_files"},
     "shorthand": {"models", "student", "tasks"},
     "config": {"methods", "objective", "shorthand"},
     "recipe": {"config"},
     "display": {"engine"},
-    "saved": {"models", "student"},
+    "saved": {"models", "student", "weights"},
     "__init__": {"batch", "cohort", "method", "objective", "saved", "student", "teacher"},
     # Those that put everything together.
     "experiment": {"*"},
     "runs": {"*"},
     "catalogue": {"*"},
+    "doctor": {"*"},
     "cli": {"*"},
 }
 

@@ -11,9 +11,10 @@ from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.meter import TOTAL, DivergedError, Meter
-from codistill.engine.run_folder import RunFolder, load_weights
+from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
+from codistill.weights import load_weights
 
 
 class Progress(NamedTuple):
@@ -120,7 +121,7 @@ class Recorder:
                 f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt")
+        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random_state"])
         if "cuda_random_state" in state and self._runtime.device.type == "cuda":

@@ -47,7 +47,7 @@ def test_a_run_folder_holds_all_that_is_promised(tmp_path: Path) -> None:
     summary = run(short(), tmp_path / "run")
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     students = {"students/a.safetensors", "students/b.safetensors"}
-    assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", *students}
+    assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", ".lock", *students}
     assert read_summary(tmp_path / "run") == summary
     assert set(summary["test_accuracy"]) == {"students", "teacher", "ensemble"}
     assert set(summary["test_accuracy"]["students"]) == {"a", "b"}
