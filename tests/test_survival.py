@@ -65,9 +65,8 @@ def test_a_run_that_is_killed_three_times_ends_as_if_nothing_had_happened(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0])
-def test_a_run_that_is_killed_sixty_times_ends_as_if_nothing_had_happened(tmp_path: Path, seed: int) -> None:
-    assert_survives(tmp_path, epochs=150, kills=60, seed=seed)
+def test_a_run_that_is_killed_sixty_times_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    assert_survives(tmp_path, epochs=150, kills=60, seed=0)
 
 
 @pytest.mark.slow
