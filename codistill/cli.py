@@ -19,6 +19,7 @@ from rich.table import Table
 
 from codistill import __version__
 from codistill.config import describe_fields
+from codistill.engine.durable import SaveError
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.meter import DivergedError
 from codistill.errors import UserError
@@ -145,6 +146,27 @@ def compare_command(
         _print_table(*compare.table(comparison))
     if comparison.differing_terms:
         errors.print(f"These rows do not compete, for they differ in: {', '.join(comparison.differing_terms)}.")
+
+
+@app.command("doctor")
+def doctor_command(
+    resume_check: Annotated[
+        bool, typer.Option("--resume-check", help="Kill a tiny run and resume it: is it as if nothing had happened?")
+    ] = False,
+) -> None:
+    """What codistill runs on here: versions, devices, folders; and whether an interrupted run goes on exactly."""
+    from codistill import doctor
+
+    for name, value in doctor.describe():
+        console.print(f"{name:<13} {escape(value)}", soft_wrap=True)
+    if resume_check:
+        console.print("\nTraining a tiny run twice, once with a SIGKILL in the middle ...")
+        compared, difference = doctor.check_resume()
+        console.print(f"Compared bit for bit, number by number: {compared}.", soft_wrap=True)
+        if difference is not None:
+            errors.print(f"[bold red]Different:[/bold red] {escape(difference)}", soft_wrap=True)
+            raise typer.Exit(1)
+        console.print("[bold green]OK[/bold green] The resumed run is the uninterrupted one.")
 
 
 methods_app = typer.Typer(help="The methods: how students learn from each other. 'methods show NAME' tells all.")
@@ -308,6 +330,9 @@ def main() -> None:
             "Try a lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5.",
             soft_wrap=True,
         )
+        raise SystemExit(1) from None
+    except SaveError as error:
+        errors.print(f"[bold red]Training stopped:[/bold red] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from None
 
 

@@ -12,6 +12,20 @@ from codistill.engine.recorder import Progress
 MANY_IMAGES = 2000  # fewer are decoded before anyone has read a line about it
 
 
+class Silent:
+    """Shows nothing."""
+
+    def decoding(self, done: int, total: int) -> None: ...
+
+    def tick(self, progress: Progress) -> None: ...
+
+    def line(self, progress: Progress) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
 class Bar:
     """A rich progress bar with epoch, loss, validation accuracy per student, images/s and time left."""
 

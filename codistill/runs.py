@@ -13,11 +13,12 @@ from codistill.config import RunConfig, make_config
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
 from codistill.engine.recorder import Display, Recorder
-from codistill.engine.run_folder import RunFolder, load_weights
+from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
 from codistill.strict_yaml import read_yaml
+from codistill.weights import load_weights
 
 ADDED_LATER = {"side_by_side"}  # keys that run folders of earlier versions lack; their defaults change no results
 
@@ -25,11 +26,18 @@ ADDED_LATER = {"side_by_side"}  # keys that run folders of earlier versions lack
 def train(
     config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
 ) -> dict[str, Any]:
-    """Train, test once at the end, and write the run folder. Returns the summary."""
-    folder = RunFolder(run)
-    state = _load_checkpoint(folder) if resume else None
+    """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
+
+    Raises SaveError if the disk is full, or the folder is no longer there or writable.
+    """
+    with RunFolder(run, display.warn) as folder:
+        return _train(config, folder, display, overwrite, resume)
+
+
+def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bool, resume: bool) -> dict[str, Any]:
+    state = folder.take_up() if resume else None
     if state is not None:
-        state["config"] = _complete(read_yaml(state["config"]), f"{run}/checkpoint.pt").to_yaml()
+        state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
     experiment = build(config, display.decoding)
     config, cohort = experiment.config, experiment.cohort
     optimizer = experiment.runtime.optimizer(
@@ -63,11 +71,13 @@ def train(
     display.note(experiment.data)
     for warning in experiment.warnings:
         display.warn(warning)
-    if state is None:
-        start_epoch = 0
-        folder.start(config.to_yaml(), overwrite)
-    else:
+    start_epoch = 0
+    if state is not None:
         start_epoch = recorder.restore(state)
+    elif resume:
+        folder.begin_anew(config.to_yaml())
+    else:
+        folder.start(config.to_yaml(), overwrite)
     fit(
         cohort,
         experiment.objective,
@@ -81,9 +91,11 @@ def train(
         start_epoch=start_epoch,
     )
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
-    for name, student in cohort.students.items():
-        folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
-    summary = _summary(experiment, accuracy, recorder)
+    digests = {
+        name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
+        for name, student in cohort.students.items()
+    }
+    summary = {**_summary(experiment, accuracy, recorder), "sha256": digests}
     folder.save_summary(summary)
     return summary
 
@@ -93,9 +105,11 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device}))
-    load_weights(experiment.cohort, _load_checkpoint(folder)["cohort"], f"{run}/checkpoint.pt")
+    built = "the run's config.yaml"
+    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():
-        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors")
+        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
+        folder.check_student(name, summary.get("sha256", {}).get(name))
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
 
 
@@ -113,15 +127,6 @@ def _complete(given: dict[str, Any], place: str) -> RunConfig:
         return make_config(given)
     except UserError as error:
         raise UserError(f"'{place}': {error}") from error
-
-
-def _load_checkpoint(folder: RunFolder) -> dict[str, Any]:
-    """The checkpoint of a run. Raises UserError for a file of torch that holds something else."""
-    state = folder.load_checkpoint()
-    kinds = {"cohort": dict, "optimizer": dict, "config": str, "epochs_done": int}
-    if not isinstance(state, dict) or list(run_files.misfits(state, kinds)):
-        raise UserError(f"'{folder.path}/checkpoint.pt' is not the checkpoint of a run. Put the run's own back.")
-    return state
 
 
 def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:

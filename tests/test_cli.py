@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,12 @@ import pytest
 SHORT = ["epochs=1", "data.per_class=12", "batch_size=32"]
 
 
-def codistill(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def codistill(
+    folder: Path, *arguments: str, before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "codistill.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, preexec_fn=before)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +145,20 @@ def test_a_diverging_run_says_which_loss_and_what_to_try(tmp_path: Path) -> None
     assert "Training diverged: " in done.stderr
     assert "is NaN or infinite" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_too_small_for_a_checkpoint_is_told_with_how_to_go_on(tmp_path: Path) -> None:
+    def nearly_full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+
+    done = codistill(tmp_path, "train", *SHORT, "run=r", before=nearly_full)
+    assert done.returncode == 1
+    assert "Training stopped: 'r/checkpoint.pt' could not be written: File too large. It needs " in done.stderr
+    assert "Nothing that was saved before is lost." in done.stderr
+    assert "then go on with 'codistill train --resume r'." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"config.yaml", "metrics.jsonl", ".lock"}
+    assert codistill(tmp_path, "train", "--resume", "r").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ from codistill.errors import UserError, unknown
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")  # tried in this order
 
 
+def download_folder() -> Path:
+    """Where downloaded and converted data is kept."""
+    import datasets
+
+    return Path(datasets.config.HF_DATASETS_CACHE)
+
+
 class HubData(Source):
     """One data set of ``datasets``.
 

@@ -11,10 +11,11 @@ from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.meter import TOTAL, DivergedError, Meter
-from codistill.engine.run_folder import RunFolder, load_weights
+from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
 from codistill.run_files import differing_keys
+from codistill.weights import load_weights
 
 
 class Progress(NamedTuple):
@@ -125,7 +126,7 @@ class Recorder:
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt")
+        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random_state"])
         if "cuda_random_state" in state and self._runtime.device.type == "cuda":
