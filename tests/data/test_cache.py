@@ -15,10 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+from codistill.config import make_config
 from codistill.data import cache_entry, hub, images, open_source
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, Entry, cache_folder, clear, entries
+from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
+from codistill.experiment import build
 
 datasets = pytest.importorskip("datasets")
 
@@ -346,3 +349,23 @@ def test_an_entry_that_is_being_made_is_not_cleared(folder: Path) -> None:
             yield image
 
     assert len(cached(contents(), clearing(), 4)) == 4
+
+
+def test_images_larger_than_memory_are_trained_on_where_the_file_is_mapped(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"data": str(data), "batch_size": 2, "tasks": "none"})
+    held = list(build(config).loader.epoch(0))
+    mapped: list[int] = []
+    monkeypatch.setattr(hub, "cached", lambda *given: remember(mapped, cached(*given)))
+    monkeypatch.setattr(Runtime, "free_memory_bytes", lambda self: 0)
+    loader = build(config).loader
+    assert loader._pixels._pixels.data_ptr() in mapped  # type: ignore[attr-defined]
+    streamed = list(loader.epoch(0))
+    assert len(streamed) == len(held) > 0
+    assert all(torch.equal(one.images, other.images) for one, other in zip(streamed, held, strict=True))
+
+
+def remember(places: list[int], pixels: torch.Tensor) -> torch.Tensor:
+    places.append(pixels.data_ptr())
+    return pixels
