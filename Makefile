@@ -1,5 +1,6 @@
 # make demo   train two students on handwritten digits, alone and together, and compare (a few minutes)
 # make test   the test suite
+# make test-slow   what takes minutes: a run killed more than fifty times
 # make lint   style and types
 # Each creates .venv and installs what it needs when that is missing.
 
@@ -7,13 +8,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint tables clean
+.PHONY: demo test test-slow lint tables clean
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh recipes/demo/run.sh
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from codistill import __version__
 from codistill.config import describe_fields
+from codistill.engine.durable import SaveError
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.meter import DivergedError
 from codistill.errors import UserError
@@ -187,6 +188,27 @@ def bench_command(
         _print_bench(result)
 
 
+@app.command("doctor")
+def doctor_command(
+    resume_check: Annotated[
+        bool, typer.Option("--resume-check", help="Kill a tiny run and resume it: is it as if nothing had happened?")
+    ] = False,
+) -> None:
+    """What codistill runs on here: versions, devices, folders; and whether an interrupted run goes on exactly."""
+    from codistill import doctor
+
+    for name, value in doctor.describe():
+        console.print(f"{name:<13} {escape(value)}", soft_wrap=True)
+    if resume_check:
+        console.print("\nTraining a tiny run twice, once with a SIGKILL in the middle ...")
+        compared, difference = doctor.check_resume()
+        console.print(f"Compared bit for bit, number by number: {compared}.", soft_wrap=True)
+        if difference is not None:
+            errors.print(f"[bold red]Different:[/bold red] {escape(difference)}", soft_wrap=True)
+            raise typer.Exit(1)
+        console.print("[bold green]OK[/bold green] The resumed run is the uninterrupted one.")
+
+
 methods_app = typer.Typer(help="The methods: how students learn from each other. 'methods show NAME' tells all.")
 tasks_app = typer.Typer(help="The auxiliary tasks that a student can be given. 'tasks show NAME' tells all.")
 app.add_typer(methods_app, name="methods")
@@ -234,6 +256,38 @@ def models_command() -> None:
     for name, make in MODELS.items():
         count = sum(parameter.numel() for parameter in Student(make(), 100).parameters())
         console.print(f"[bold]{name:<10}[/bold] {count:>10,} parameters. CIFAR ResNet, basic blocks (arXiv:1512.03385)")
+
+
+@app.command("cache")
+def cache_command(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the entries. Runs that use them go on.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DAYS", help="Only what was not used for that long.", show_default=False),
+    ] = None,
+) -> None:
+    """The decoded images that are kept on disk, so that a run on the same data starts at once."""
+    from codistill.data import cache_entry
+
+    folder, unused_for = cache_entry.cache_folder(), None if older_than is None else older_than * 86_400
+    if clear:
+        removed, size, busy = cache_entry.clear(folder, unused_for)
+        kept = f" Kept, for a process is making or opening them: {busy}." if busy else ""
+        console.print(f"Entries removed: {removed} ({size / 1e6:,.1f} MB).{kept}")
+        return
+    entries, table, total = cache_entry.entries(folder, unused_for), Table(), 0
+    for column in ("data", "split", "images", "MB", "last used"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        size, last_use = entry.size_and_last_use()
+        shape, contents = entry.read() or (None, None)
+        what = [escape(contents.data), contents.split] if contents else ["unfinished or damaged", ""]
+        images = "{0:,} of {2}x{1}".format(*shape) if shape else ""
+        table.add_row(*what, images, f"{size / 1e6:,.1f}", f"{datetime.fromtimestamp(last_use):%Y-%m-%d %H:%M}")
+        total += size
+    if entries:
+        console.print(table)
+    console.print(f"Entries: {len(entries)} ({total / 1e6:,.1f} MB in {escape(str(folder))})", soft_wrap=True)
 
 
 def _version(value: bool) -> None:
@@ -343,6 +397,9 @@ def main() -> None:
             "Try a lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5.",
             soft_wrap=True,
         )
+        raise SystemExit(1) from None
+    except SaveError as error:
+        errors.print(f"[bold red]Training stopped:[/bold red] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from None
 
 

@@ -3,27 +3,38 @@
 What is written to the run folder has every default filled in, so that it reproduces the run by itself.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
 from codistill.objective import Ramp, Weight
-from codistill.shorthand import explain, name_students, named, tasks_of_each
+from codistill.shorthand import Strict, explain, name_students, named, tasks_of_each
 
 STUDENTS = ["resnet8", "resnet8"]
 TASKS_OF_EACH = ["rotation", "supcon"]
 METHOD = "collaborative"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class _Section(Strict):
+    """Keys of the configuration that have a name in common."""
 
 
-class DataConfig(_Strict):
+class DataConfig(_Section):
     """Which images."""
 
     name: str = Field(
@@ -36,16 +47,17 @@ class DataConfig(_Strict):
     per_class: int | None = Field(None, ge=1, description="train on this many images of each class")
     validation: float = Field(0.1, ge=0, lt=1, description="share of train held out, stratified; 0 for none")
     seed: int = Field(0, ge=0, lt=2**32, description="of every choice above; independent of the run's seed")
+    cache: bool = Field(True, description="keep decoded images on disk; a run on the same data starts at once")
 
 
-class AugmentConfig(_Strict):
+class AugmentConfig(_Section):
     """Crop and flip. None is filled in from the data."""
 
     padding: int | None = Field(None, ge=0, description="reflected pixels around the crop; default: size / 8")
     flip: bool | None = Field(None, description="mirror half of the images; default: what the data stands")
 
 
-class OptimizerConfig(_Strict):
+class OptimizerConfig(_Section):
     """SGD and its schedule."""
 
     lr: float = Field(0.1, gt=0)
@@ -63,11 +75,11 @@ class OptimizerConfig(_Strict):
         return self
 
 
-class Named(BaseModel):
+class Named(Strict):
     """Something chosen by name, with its settings: ``dml`` or ``{name: dml, temperature: 3}``."""
 
     name: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
@@ -85,7 +97,16 @@ class TaskConfig(Named):
         return {"name": self.name, "weight": self.weight, "fraction": self.fraction, **self.settings}
 
 
-class RunConfig(_Strict):
+def _check_weight(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        if not isinstance(given, bool):
+            return check(given)
+    except ValueError:
+        pass  # pydantic explains a number and a ramp, each at length
+    raise ValueError("should be a number from 0 up, or {weight: 1, over: 0.3} to ramp up over that share of training")
+
+
+class RunConfig(Strict):
     """Everything that a run depends on."""
 
     # The defaults of these three are shorthands; _spell_out completes them like the user's own.
@@ -98,7 +119,7 @@ class RunConfig(_Strict):
         json_schema_extra={"short": str(TASKS_OF_EACH)},
     )
     method: Named = Field(description="how students learn from each other", json_schema_extra={"short": METHOD})
-    weights: dict[str, NonNegativeFloat | Ramp] = Field(
+    weights: dict[str, Annotated[NonNegativeFloat | Ramp, WrapValidator(_check_weight)]] = Field(
         {}, description="loss name or pattern -> number, or {weight: 1, over: 0.3} to ramp up; the last match wins"
     )
     view_statistics: Literal["together", "clean_only"] = Field(
@@ -132,6 +153,22 @@ class RunConfig(_Strict):
         tasks = tasks_of_each(given.get("tasks", TASKS_OF_EACH), list(students))
         method = named(given.get("method", METHOD), "method", METHODS)
         return {**given, "students": students, "tasks": tasks, "method": method}
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, given: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", given):
+            raise ValueError("should be auto, cpu, cuda or cuda:N")
+        return given
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> "RunConfig":
+        if self.optimizer.warmup_epochs > self.epochs:
+            raise UserError(
+                f"optimizer.warmup_epochs={self.optimizer.warmup_epochs:g} is more than epochs={self.epochs}: the "
+                "learning rate would never be reached. Lower it."
+            )
+        return self
 
     def objective_weights(self, method_weights: Mapping[str, Weight]) -> dict[str, Weight]:
         """The whole table: the method's weights, then each task's, then the user's exceptions."""
@@ -167,7 +204,7 @@ def _check_keys(model: type[BaseModel], given: Mapping[str, Any], prefix: str = 
         if key not in model.model_fields:
             raise unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in model.model_fields])
         kind = model.model_fields[key].annotation
-        if isinstance(kind, type) and issubclass(kind, _Strict):
+        if isinstance(kind, type) and issubclass(kind, _Section):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix}{key} should be a mapping with keys among {', '.join(kind.model_fields)}.")
             _check_keys(kind, value, f"{prefix}{key}.")
@@ -178,7 +215,7 @@ def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> lis
     rows = []
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, _Strict):
+        if isinstance(kind, type) and issubclass(kind, _Section):
             rows += describe_fields(kind, f"{prefix}{name}.")
         else:
             extra = field.json_schema_extra

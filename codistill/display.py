@@ -1,4 +1,4 @@
-"""Training progress for people: a bar on a terminal, one plain line per log interval anywhere else."""
+"""Progress for people, of decoding and of training: a bar on a terminal, plain lines now and then anywhere else."""
 
 from types import TracebackType
 
@@ -9,6 +9,22 @@ from rich.progress import Progress as RichProgress
 
 from codistill.engine.recorder import Progress
 
+MANY_IMAGES = 2000  # fewer are decoded before anyone has read a line about it
+
+
+class Silent:
+    """Shows nothing."""
+
+    def decoding(self, done: int, total: int) -> None: ...
+
+    def tick(self, progress: Progress) -> None: ...
+
+    def line(self, progress: Progress) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
 
 class Bar:
     """A rich progress bar with epoch, loss, validation accuracy per student, images/s and time left."""
@@ -18,6 +34,7 @@ class Bar:
             BarColumn(bar_width=20), TextColumn("{task.description}"), console=console, refresh_per_second=4
         )
         self._task: TaskID | None = None
+        self._decoding: TaskID | None = None
 
     def __enter__(self) -> "Bar":
         self._bar.start()
@@ -27,6 +44,16 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+    def decoding(self, done: int, total: int) -> None:
+        if total < MANY_IMAGES:
+            return
+        if self._decoding is None:
+            self._decoding = self._bar.add_task("", total=total)
+        self._bar.update(self._decoding, completed=done, description=f"Decoding images  {done:,}/{total:,}")
+        if done == total:
+            self._bar.remove_task(self._decoding)
+            self._decoding = None
 
     def tick(self, progress: Progress) -> None:
         if self._task is None:
@@ -56,6 +83,10 @@ class Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to put away."""
+
+    def decoding(self, done: int, total: int) -> None:
+        if done == 0 and total >= MANY_IMAGES:
+            self._console.print(f"Decoding {total:,} images", soft_wrap=True)
 
     def tick(self, progress: Progress) -> None:
         """Steps between two log intervals say nothing."""

@@ -11,6 +11,7 @@ from codistill.config import AugmentConfig, RunConfig, TaskConfig
 from codistill.data import (
     EvaluationLoader,
     Images,
+    Progress,
     TrainLoader,
     channel_statistics,
     open_source,
@@ -46,14 +47,14 @@ class Experiment:
     warnings: list[str]  # what is possible but hardly meant
 
 
-def build(config: RunConfig, runtime: Runtime | None = None) -> Experiment:
+def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later.
 
-    runtime: in place of the one that the configuration asks for.
+    progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
     """
     runtime = runtime or Runtime(choose_device(config.device), config.precision, config.compile, config.side_by_side)
-    source = open_source(config.data.name, config.data.label)
-    splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass"}))
+    source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
+    splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
     if (column := config.data.superclass) is not None:
@@ -95,10 +96,8 @@ def build(config: RunConfig, runtime: Runtime | None = None) -> Experiment:
     classes = len(splits.train.class_names)
     data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source)}."
     validation = once(splits.validation)
-    warnings = _warnings(cohort)
-    return Experiment(
-        config, cohort, objective, splits.train, loader, validation, test, runtime, facts, sizes, data, warnings
-    )
+    train, warnings = splits.train, [*source.warnings, *_warnings(cohort)]
+    return Experiment(config, cohort, objective, train, loader, validation, test, runtime, facts, sizes, data, warnings)
 
 
 def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:

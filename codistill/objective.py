@@ -26,6 +26,13 @@ class Ramp:
     weight: float
     over: float
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.weight < math.inf and 0 <= self.over <= 1):
+            raise UserError(
+                "A ramp goes to a weight from 0 up over a share of training from 0 to 1, got "
+                f"weight {self.weight} over {self.over}."
+            )
+
     def at(self, progress: float) -> float:
         remaining = 0.0 if self.over <= 0 else 1.0 - min(progress / self.over, 1.0)
         return self.weight * math.exp(-5.0 * remaining**2)

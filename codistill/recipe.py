@@ -1,13 +1,13 @@
 """From a recipe file and ``key=value`` overrides to a configuration."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from codistill.config import METHOD, RunConfig, make_config
 from codistill.errors import UserError
+from codistill.strict_yaml import read_yaml
 
 
 def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -17,24 +17,33 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
         given = _read_recipe(recipe)
     for override in overrides:
         key, separator, value = override.partition("=")
-        if not separator or not key:
+        if not separator or not all(key.split(".")):
             raise UserError(f"'{override}' is not of the form key=value. A recipe comes first, before all keys.")
+        if not value.strip():  # an unset variable of a shell script, most likely
+            raise UserError(f"'{override}' has no value. Give one, or leave the key out; null stands for no value.")
         try:
-            _set(given, key.split("."), yaml.safe_load(value))
-        except yaml.YAMLError as error:
+            _set(given, key.split("."), read_yaml(value))
+        except ValueError as error:
             raise UserError(
-                f"'{override}': the value is not valid YAML. Quote the whole argument if it holds spaces."
+                f"'{override}': the value is not valid YAML: {error}. Quote the whole argument if it holds spaces."
             ) from error
     return make_config(given)
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"Recipe '{path}' does not exist.")
+    if not os.path.isfile(path):  # which, unlike Path.is_file, takes names of any length
+        what = "is a folder, not a YAML file" if os.path.isdir(path) else "does not exist"
+        raise UserError(f"Recipe '{path}' {what}.")
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"Recipe '{path}' is not valid YAML: {error}") from error
+        given = read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Recipe '{path}' cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"Recipe '{path}' is not text in UTF-8. Save it as UTF-8.") from error
+    except ValueError as error:
+        raise UserError(f"Recipe '{path}' is not valid YAML: {error}.") from error
+    if given is None:  # an empty file: all defaults
+        return {}
     if not isinstance(given, dict):
         raise UserError(f"Recipe '{path}' should hold keys and values, holds a {type(given).__name__}.")
     return given

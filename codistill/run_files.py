@@ -1,13 +1,22 @@
 """Reading the files of a run as plain data: all that reports may know of it. No torch in here."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from codistill.errors import UserError
+from codistill.strict_yaml import read_yaml
+
+# What readers of a run rely on, and its kind. A file without it is not as a run wrote it.
+_NUMBER = (int, float)
+_CONFIG = {"students": dict, "tasks": list, "method": {"name": str}, "seed": int}
+_SUMMARY = {
+    "test_accuracy": {"students": dict, "teacher": (*_NUMBER, type(None)), "ensemble": _NUMBER},
+    "parameters": {"students": dict, "training_only": int},
+    "seconds": _NUMBER,
+    "seed": int,
+}
 
 
 def read_bytes(run: Path, name: str) -> bytes:
@@ -18,17 +27,20 @@ def read_bytes(run: Path, name: str) -> bytes:
     if not path.exists():
         unfinished = " The run is not finished." if (run / "config.yaml").exists() else " Is it a run folder?"
         raise UserError(f"'{run}' has no {name}.{unfinished}")
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
 
 
 def read_config(run: Path) -> dict[str, Any]:
     """config.yaml as plain data."""
-    return _mapping(run, "config.yaml", yaml.safe_load)
+    return _mapping(run, "config.yaml", read_yaml, _CONFIG)
 
 
 def read_summary(run: Path) -> dict[str, Any]:
     """summary.json; only finished runs have one."""
-    return _mapping(run, "summary.json", json.loads)
+    return _mapping(run, "summary.json", json.loads, _SUMMARY)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -40,11 +52,38 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         raise UserError(f"'{run}/metrics.jsonl' is damaged: {error}") from error
 
 
-def _mapping(run: Path, name: str, parse: Callable[[bytes], Any]) -> dict[str, Any]:
+def differing_keys(ours: str, theirs: str) -> list[str]:
+    """``optimizer.lr (0.1, not 0.2)`` for each key in which two texts of config.yaml differ; the first is our value."""
+    return list(_differing(read_yaml(ours), read_yaml(theirs)))
+
+
+def misfits(content: Mapping[str, Any], kinds: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that ``content`` lacks, or where its value is not of the kind that ``kinds`` names."""
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), Mapping if isinstance(kind, Mapping) else kind):
+            yield f"{prefix}{key}"
+        elif isinstance(kind, Mapping):
+            yield from misfits(content[key], kind, f"{prefix}{key}.")
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in {**ours, **theirs}:
+        one, other = ours.get(key), theirs.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from _differing(one, other, f"{prefix}{key}.")
+        elif one != other:
+            yield f"{prefix}{key}" if isinstance(one, list) else f"{prefix}{key} ({one}, not {other})"
+
+
+def _mapping(run: Path, name: str, parse: Callable[[bytes], Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
     try:
         content = parse(read_bytes(run, name))
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise UserError(f"'{run}/{name}' is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise UserError(f"'{run}/{name}' is damaged: it holds no keys and values.")
+    if wrong := list(misfits(content, kinds)):
+        raise UserError(
+            f"'{run}/{name}' is damaged: it lacks {', '.join(wrong)}, or holds another kind of value there."
+        )
     return content

@@ -13,10 +13,12 @@ from codistill.config import RunConfig, make_config
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
 from codistill.engine.recorder import Display, Recorder
-from codistill.engine.run_folder import RunFolder, load_weights
+from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
+from codistill.strict_yaml import read_yaml
+from codistill.weights import load_weights
 
 ADDED_LATER = {"side_by_side"}  # keys that run folders of earlier versions lack; their defaults change no results
 
@@ -24,10 +26,19 @@ ADDED_LATER = {"side_by_side"}  # keys that run folders of earlier versions lack
 def train(
     config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
 ) -> dict[str, Any]:
-    """Train, test once at the end, and write the run folder. Returns the summary."""
-    folder = RunFolder(run)
-    state = folder.load_checkpoint() if resume else None
-    experiment = build(config)
+    """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
+
+    Raises SaveError if the disk is full, or the folder is no longer there or writable.
+    """
+    with RunFolder(run, display.warn) as folder:
+        return _train(config, folder, display, overwrite, resume)
+
+
+def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bool, resume: bool) -> dict[str, Any]:
+    state = folder.take_up() if resume else None
+    if state is not None:
+        state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
+    experiment = build(config, display.decoding)
     config, cohort = experiment.config, experiment.cohort
     optimizer = experiment.runtime.optimizer(
         [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
@@ -60,11 +71,13 @@ def train(
     display.note(experiment.data)
     for warning in experiment.warnings:
         display.warn(warning)
-    if state is None:
-        start_epoch = 0
-        folder.start(config.to_yaml(), overwrite)
-    else:
+    start_epoch = 0
+    if state is not None:
         start_epoch = recorder.restore(state)
+    elif resume:
+        folder.begin_anew(config.to_yaml())
+    else:
+        folder.start(config.to_yaml(), overwrite)
     fit(
         cohort,
         experiment.objective,
@@ -78,9 +91,11 @@ def train(
         start_epoch=start_epoch,
     )
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
-    for name, student in cohort.students.items():
-        folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
-    summary = _summary(experiment, accuracy, recorder)
+    digests = {
+        name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
+        for name, student in cohort.students.items()
+    }
+    summary = {**_summary(experiment, accuracy, recorder), "sha256": digests}
     folder.save_summary(summary)
     return summary
 
@@ -89,23 +104,29 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
-    experiment = build(read_run_config(run).model_copy(update={"device": device}))
-    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt")
+    experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device}))
+    built = "the run's config.yaml"
+    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():
-        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors")
+        load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
+        folder.check_student(name, summary.get("sha256", {}).get(name))
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
 
 
 def read_run_config(run: Path) -> RunConfig:
     """The configuration of a run folder. Raises UserError if it is not complete, as it was written."""
-    given = run_files.read_config(run)
+    return _complete(run_files.read_config(run), f"{run}/config.yaml")
+
+
+def _complete(given: dict[str, Any], place: str) -> RunConfig:
+    """A configuration that a run wrote; keys that are newer than the run have their defaults."""
     missing = [key for key in RunConfig.model_fields if key not in given and key not in ADDED_LATER]
     if missing:
-        raise UserError(f"'{run}/config.yaml' is damaged: it lacks {', '.join(missing)}.")
+        raise UserError(f"'{place}' is damaged: it lacks {', '.join(missing)}.")
     try:
         return make_config(given)
     except UserError as error:
-        raise UserError(f"'{run}/config.yaml': {error}") from error
+        raise UserError(f"'{place}': {error}") from error
 
 
 def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from codistill.errors import UserError
 from codistill.models import MODELS
 from codistill.student import Student
+from codistill.weights import load_weights
 
 
 def load_student(path: str | Path) -> tuple[Student, dict[str, Any]]:
@@ -24,7 +25,7 @@ def load_student(path: str | Path) -> tuple[Student, dict[str, Any]]:
             facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         student = Student(MODELS[facts["model"]](), len(facts["class_names"]))
-        student.load_state_dict(weights)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"'{path}' is not the file of a student: {str(error).splitlines()[0]}") from error
+    load_weights(student, weights, str(path), f"the {facts['model']} that the file names")
     return student.eval(), facts

@@ -9,14 +9,28 @@ Settings are the keyword arguments of methods and tasks: names, types and defaul
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, create_model, field_validator
 
 from codistill.errors import UserError, unknown
 from codistill.models import MODELS
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
+
+
+class Strict(BaseModel):
+    """Keys with types, as a user writes them: no other key, no infinity, and no yes or no for a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, given: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(given, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("should not be yes or no; quote it if it is a word")  # pydantic would make 1 of yes
+        return given
 
 
 def name_students(given: Any) -> dict[str, str]:
@@ -28,6 +42,11 @@ def name_students(given: Any) -> dict[str, str]:
         given = dict(zip(numbered, models, strict=True))
     if not isinstance(given, dict):
         raise UserError(f"students should be a list of models or a mapping name: model, got {given!r}.")
+    for name in given:
+        if isinstance(name, bool) or name is None:
+            raise UserError(
+                f"A student's name should be a word, got {name!r}. YAML reads yes, no, on, off so: quote it."
+            )
     given = {str(name): model for name, model in given.items()}
     check_student_names(given)
     for model in map(str, given.values()):
@@ -92,16 +111,17 @@ def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], pla
         if key not in fields:
             raise unknown(f"setting of {place}", str(key), fields)
     try:
-        model: type[BaseModel] = create_model("Settings", __config__=ConfigDict(allow_inf_nan=False), **fields)
+        model: type[BaseModel] = create_model("Settings", __base__=Strict, **fields)
         return model.model_validate(dict(settings)).model_dump()
     except ValidationError as error:
         raise UserError(f"In {place}: {explain(error)}") from error
 
 
 def explain(error: ValidationError) -> str:
-    """pydantic's findings in one line each: where, what, and what was given."""
+    """pydantic's findings in one sentence each: where, what it should be, and what was given."""
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
-        lines.append(f"{where}: {problem['msg']} (got {problem['input']!r}).")
+        what = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        lines.append(f"{where} {what} (got {problem['input']!r}).")
     return " ".join(lines)

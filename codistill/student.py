@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 
+LONGEST_NAME = 200  # bytes: file names end at 255, and a name gets a suffix
+
 
 class StudentOutput(NamedTuple):
     """What a student (or a teacher that can itself be taught) says about B images, of K classes."""
@@ -91,10 +93,17 @@ def check_student_names(names: Collection[str]) -> None:
     if len(names) < 2:
         raise UserError(f"A cohort needs at least two students, got {len(names)}.")
     for name in names:
-        if not name or set(name) & set("./*?[]"):
-            raise UserError(f"A student's name may not be empty or contain any of . / * ? [ ], got '{name}'.")
+        if not name or set(name) & set("./\\*?[]"):
+            raise UserError(f"A student's name may not be empty or contain any of . / \\ * ? [ ], got {name[:50]!r}.")
+        if not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+            raise UserError(
+                f"A student's name should be printable and have at most {LONGEST_NAME} bytes, got {name[:50]!r}: "
+                "its weights are saved in a file of that name."
+            )
         if name in dir(nn.ModuleDict):
             raise UserError(f"'{name}' cannot name a student: PyTorch's modules use it. Name the student otherwise.")
+    if len({name.casefold() for name in names}) < len(names):
+        raise UserError(f"Students need names that differ in more than case, got {', '.join(names)}: they name files.")
 
 
 def share_trunk(students: Mapping[str, Student]) -> None:

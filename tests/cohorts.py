@@ -6,7 +6,7 @@ import torch
 from backbones import PlainCNN, TinyViT
 
 from codistill import Batch, Cohort, Method, Objective, Student, observe_shapes
-from codistill.engine.recorder import Progress
+from codistill.display import Silent as Silent
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.tasks import TASKS
@@ -87,15 +87,3 @@ def assert_compiled_losses_are_the_same(cohort: Cohort) -> None:
     compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")(batch)
     cohort.load_state_dict(state)  # batch normalisation and running means have seen the batch
     torch.testing.assert_close(compiled, cohort(batch), atol=1e-5, rtol=1e-5)
-
-
-class Silent:
-    """A display that shows nothing."""
-
-    def tick(self, progress: Progress) -> None: ...
-
-    def line(self, progress: Progress) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def warn(self, text: str) -> None: ...

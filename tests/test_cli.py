@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,12 @@ import pytest
 SHORT = ["epochs=1", "data.per_class=12", "batch_size=32"]
 
 
-def codistill(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def codistill(
+    folder: Path, *arguments: str, before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "codistill.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, preexec_fn=before)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,22 @@ def folder_of_bad_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from codistill.data.cache import cached
+    from codistill.data.cache_entry import Contents
+
+    monkeypatch.setenv("CODISTILL_CACHE", str(tmp_path / "cache"))
+    cached(Contents("/data/cats", "", "train", "image", "", None), torch.zeros(1500, 8, 10, 3, dtype=torch.uint8), 1500)
+    listed = codistill(tmp_path, "cache")
+    assert listed.returncode == 0, listed.stderr
+    assert all(word in listed.stdout for word in ("/data/cats", "train", "1,500 of 10x8", "0.4", "Entries: 1 (0.4 MB"))
+    assert "Entries removed: 0 (0.0 MB)" in codistill(tmp_path, "cache", "--clear", "--older-than", "1").stdout
+    assert "Entries removed: 1 (0.4 MB)" in codistill(tmp_path, "cache", "--clear").stdout
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_heads_larger_than_the_students_are_warned_of_at_the_start(tmp_path: Path) -> None:
     big = "tasks=[{name: supcon, width: 3000},rotation]"
     done = codistill(tmp_path, "train", *SHORT, big, "run=r")
@@ -125,6 +145,20 @@ def test_a_diverging_run_says_which_loss_and_what_to_try(tmp_path: Path) -> None
     assert "Training diverged: " in done.stderr
     assert "is NaN or infinite" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_too_small_for_a_checkpoint_is_told_with_how_to_go_on(tmp_path: Path) -> None:
+    def nearly_full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+
+    done = codistill(tmp_path, "train", *SHORT, "run=r", before=nearly_full)
+    assert done.returncode == 1
+    assert "Training stopped: 'r/checkpoint.pt' could not be written: File too large. It needs " in done.stderr
+    assert "Nothing that was saved before is lost." in done.stderr
+    assert "then go on with 'codistill train --resume r'." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"config.yaml", "metrics.jsonl", ".lock"}
+    assert codistill(tmp_path, "train", "--resume", "r").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from codistill.errors import UserError
 from codistill.experiment import build_cohort
 from codistill.objective import Ramp
 from codistill.recipe import load_config
+from codistill.strict_yaml import read_yaml
 
 
 def test_nothing_at_all_is_a_complete_configuration() -> None:
@@ -25,6 +26,22 @@ def test_what_is_written_reads_back_equal() -> None:
     config = load_config(None, [*given, "weights={'a/*_kl': {weight: 2, over: 0.1}, 'b/ce': 0.5}"])
     assert make_config(yaml.safe_load(config.to_yaml())) == config
     assert config.weights["a/*_kl"] == Ramp(2.0, 0.1)
+
+
+def test_what_two_students_share_is_written_out_for_each() -> None:
+    shared = {"name": "coarse", "superclasses": [0, 0, 1]}
+    config = make_config({"tasks": [shared, shared]})
+    assert make_config(read_yaml(config.to_yaml())) == config  # aliases would not be read
+
+
+def test_a_recipe_may_be_empty_or_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("")
+    assert load_config(recipe) == load_config()
+    recipe.write_text("# nothing but a comment\n")
+    assert load_config(recipe) == load_config()
+    recipe.write_text("epochs: 7\n", encoding="utf-8-sig")
+    assert load_config(recipe).epochs == 7
 
 
 def test_overrides_win_over_the_recipe_and_the_last_one_over_all(tmp_path: Path) -> None:
@@ -81,33 +98,41 @@ def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
         ("optimiser.lr=1", r"Unknown key 'optimiser'. Did you mean 'optimizer'\?"),
         ("optimizer.learning=1", "Unknown key 'optimizer.learning'.*optimizer.lr"),
         ("optimizer=sgd", "optimizer should be a mapping with keys among lr"),
-        ("optimizer.lr=-1", r"optimizer.lr: Input should be greater than 0 \(got -1\)"),
-        ("optimizer.lr=fast", "optimizer.lr: Input should be a valid number"),
+        ("optimizer.lr=-1", r"optimizer.lr should be greater than 0 \(got -1\)"),
+        ("optimizer.lr=fast", "optimizer.lr should be a valid number"),
         ("method.temprature=3", r"setting of method 'collaborative' 'temprature'. Did you mean 'temperature'\?"),
-        ("method={name: dml, temperature: hot}", "In method 'dml': temperature: Input should be a valid number"),
+        ("method={name: dml, temperature: hot}", "In method 'dml': temperature should be a valid number"),
         ("tasks=[{name: supcon, tau: 1}, none]", "setting of task 'supcon' 'tau'"),
-        ("tasks=[{name: supcon, fraction: 0}, none]", r"fraction: Input should be greater than 0 \(got 0\)"),
-        ("tasks=[{name: supcon, fraction: 1.5}, none]", "fraction: Input should be less than or equal to 1"),
-        ("tasks=[{name: jigsaw, grid: 4}, none]", "In task 'jigsaw': grid: Input should be 2 or 3"),
+        ("tasks=[{name: supcon, fraction: 0}, none]", r"fraction should be greater than 0 \(got 0\)"),
+        ("tasks=[{name: supcon, fraction: 1.5}, none]", "fraction should be less than or equal to 1"),
+        ("tasks=[{name: jigsaw, grid: 4}, none]", "In task 'jigsaw': grid should be 2 or 3"),
         ("tasks=[rotation,supcon,supcon]", "3 tasks for 2 students"),
         ("tasks=[[rotation,rotation],none]", "has the same task twice"),
         ("students=[resnet8]", "at least two students, got 1"),
         ("students={half: resnet8, b: resnet8}", "'half' cannot name a student: PyTorch's modules use it"),
         ("students={a/b: resnet8, c: resnet8}", "may not be empty or contain"),
+        ("students={..: resnet8, c: resnet8}", "may not be empty or contain"),
+        ("students={/etc/passwd: resnet8, c: resnet8}", "may not be empty or contain"),
+        ("students={'a\\b': resnet8, c: resnet8}", "may not be empty or contain"),
+        ('students={"a\\0": resnet8, c: resnet8}', "should be printable"),
+        ('students={"\\ud800": resnet8, c: resnet8}', "should be printable"),
+        (f"students={{{'ä' * 101}: resnet8, c: resnet8}}", "have at most 200 bytes"),
+        ("students={a: resnet8, A: resnet8}", "differ in more than case, got a, A: they name files"),
+        ("run=/somewhere/else", "Unknown key 'run'"),
         ("students=resnet8", "a list of models or a mapping"),
         ("epochs", "not of the form key=value"),
         ("epochs=[", "not valid YAML"),
-        ("method.heads=0", "In method 'collaborative': heads: Input should be greater than 0"),
-        ("tasks=[{name: supcon, temperature: 0}, none]", "temperature: Input should be greater than 0"),
-        ("tasks=[{name: supcon, weight: -1}, none]", "weight: Input should be greater than or equal to 0"),
+        ("method.heads=0", "In method 'collaborative': heads should be greater than 0"),
+        ("tasks=[{name: supcon, temperature: 0}, none]", "temperature should be greater than 0"),
+        ("tasks=[{name: supcon, weight: -1}, none]", "weight should be greater than or equal to 0"),
         ("weights={'*/ce': .nan}", "weights"),
-        ("optimizer.warmup_epochs=.inf", "optimizer.warmup_epochs: Input should be a finite number"),
+        ("optimizer.warmup_epochs=.inf", "optimizer.warmup_epochs should be a finite number"),
         ("optimizer.momentum=0", "does not go with Nesterov"),
         ("students={a: {x: 1}, b: resnet8}", "Unknown model"),
         ("method={name: dml, 3: 4}", "setting of method 'dml' '3'"),
-        ("epochs.foo=1", "epochs: Input should be a valid integer"),
-        ("seed=99999999999999999999", "seed: Input should be less than"),
-        ("data.validation=1", "data.validation: Input should be less than 1"),
+        ("epochs.foo=1", "epochs should be a valid integer"),
+        ("seed=99999999999999999999", "seed should be less than"),
+        ("data.validation=1", "data.validation should be less than 1"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(override: str, message: str) -> None:

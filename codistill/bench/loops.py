@@ -76,7 +76,7 @@ class Plain(Loop):
     """The plain loop. ``workers``: of its DataLoader."""
 
     def __init__(self, config: RunConfig, workers: int = 0) -> None:
-        self.experiment = build(config, PlainRuntime(choose_device(config.device)))
+        self.experiment = build(config, runtime=PlainRuntime(choose_device(config.device)))
         cohort = self.experiment.cohort
         self._clip_norm = config.optimizer.clip_norm
         self._optimizers = [

@@ -7,7 +7,7 @@ from codistill.data.hub import HubData
 from codistill.data.images import Images, Splits, channel_statistics
 from codistill.data.loader import EvaluationLoader, TrainLoader
 from codistill.data.prepare import prepare, superclasses, test_origin
-from codistill.data.source import Source
+from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
 from codistill.data.synthetic import Synthetic
 from codistill.errors import UserError
@@ -15,19 +15,20 @@ from codistill.errors import UserError
 SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits, "synthetic": Synthetic}
 
 
-def open_source(name: str, label: str | None = None) -> Source:
-    """A built-in source by name; else a folder or hub name for ``datasets``."""
+def open_source(name: str, label: str | None = None, *, cache: bool = True, progress: Progress | None = None) -> Source:
+    """A built-in source by name; else a folder or hub name for ``datasets``. Arguments as of ``HubData``."""
     if name in SOURCES:
         if label is not None:
             raise UserError(f"data.label chooses a column of a folder or hub data set; '{name}' has one label only.")
         return SOURCES[name]()
-    return HubData(name, label)
+    return HubData(name, label, cache=cache, progress=progress)
 
 
 __all__ = [
     "SOURCES",
     "EvaluationLoader",
     "Images",
+    "Progress",
     "Source",
     "Splits",
     "TrainLoader",

@@ -1,5 +1,9 @@
-"""Labelled images in memory: uint8, once, all of one size. What every data source returns."""
+"""Labelled images: uint8, once, all of one size, in memory or mapped from a file. What every data source returns.
 
+Mapped images may be more than memory holds, so nothing here copies or converts more than a chunk of them at a time.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,6 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+SMALLEST = 4  # pixels: students halve the sides of an image twice
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,23 @@ class Splits(NamedTuple):
     test: Images
 
 
+_CHUNK_BYTES = 2**24
+
+
+def gather(images: Iterable[Tensor], count: int) -> Tensor:
+    """``count`` images of (H, W, 3), which come one by one, as (count, H, W, 3): never in memory twice."""
+    pixels = torch.empty(0, dtype=torch.uint8)
+    for row, image in enumerate(images):
+        if row == 0:
+            pixels = torch.empty(count, *image.shape, dtype=torch.uint8)
+        pixels[row] = image
+    return pixels
+
+
+def _chunks(pixels: Tensor) -> tuple[Tensor, ...]:
+    return pixels.split(max(1, _CHUNK_BYTES // max(1, pixels[:1].numel())))
+
+
 def resize(pixels: Tensor, size: int) -> Tensor:
     """(n, H, W, 3) uint8 -> (n, size, size, 3) uint8: means over areas when shrinking, bilinear when enlarging.
 
@@ -37,16 +60,18 @@ def resize(pixels: Tensor, size: int) -> Tensor:
     if pixels.shape[1:3] == (size, size):
         return pixels
     shrinks = size <= min(pixels.shape[1:3])
-    resized = []
-    for chunk in pixels.split(4096):  # a float copy of everything at once could be four times the data
+    resized = torch.empty(len(pixels), size, size, pixels.shape[3], dtype=torch.uint8)
+    done = 0
+    for chunk in _chunks(pixels):  # a float copy of everything at once would be four times the data
         planes = chunk.permute(0, 3, 1, 2).float()
         planes = (
             F.adaptive_avg_pool2d(planes, size)
             if shrinks
             else F.interpolate(planes, size=(size, size), mode="bilinear", align_corners=False)
         )
-        resized.append(planes.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
-    return torch.cat(resized).contiguous()
+        resized[done : done + len(chunk)] = planes.round_().clamp_(0, 255).permute(0, 2, 3, 1)
+        done += len(chunk)
+    return resized
 
 
 def channel_statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
@@ -55,10 +80,13 @@ def channel_statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
     Exact, from counts of the 256 values, so that it does not depend on the order of summation.
     """
     values = np.arange(256) / 255.0
-    means, deviations = [], []
-    for channel in range(pixels.shape[-1]):
-        counts = np.bincount(pixels[..., channel].reshape(-1).numpy(), minlength=256)
-        mean = float(np.average(values, weights=counts))
-        means.append(mean)
-        deviations.append(float(np.sqrt(np.average((values - mean) ** 2, weights=counts))))
+    counts = np.zeros((pixels.shape[-1], 256), dtype=np.int64)
+    for chunk in _chunks(pixels):
+        for channel, of_channel in enumerate(counts):
+            of_channel += np.bincount(chunk[..., channel].reshape(-1).numpy(), minlength=256)
+    means = [float(np.average(values, weights=of_channel)) for of_channel in counts]
+    deviations = [
+        float(np.sqrt(np.average((values - mean) ** 2, weights=of_channel)))
+        for mean, of_channel in zip(means, counts, strict=True)
+    ]
     return means, deviations

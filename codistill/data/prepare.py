@@ -1,4 +1,4 @@
-"""From a source to train, validation and test images in memory.
+"""From a source to train, validation and test images.
 
 Order matters and is fixed: classes are chosen, then a test split is carved if the source has none, then validation,
 then ``per_class`` training images are drawn from what is left. The test images are the same whatever the rest says.
@@ -7,7 +7,7 @@ then ``per_class`` training images are drawn from what is left. The test images 
 import numpy as np
 import torch
 
-from codistill.data.images import Images, Splits
+from codistill.data.images import SMALLEST, Images, Splits
 from codistill.data.source import Part, Source, whole
 from codistill.data.split import Rows, choose_classes, per_class_subset, stratified_split
 from codistill.errors import UserError
@@ -32,16 +32,16 @@ def prepare(
     if test is None:
         test, given_validation = given_validation, None  # a lone validation split is what papers report on
     if test is None:
-        kept, held_out = stratified_split(_labels(source, train), TEST_FRACTION, seed)
+        kept, held_out = stratified_split(_labels(source, train), TEST_FRACTION, seed, source.class_names)
         train, test = train.only(kept), train.only(held_out)
     held = None
     if validation > 0:
         held = given_validation
         if held is None:
-            kept, held_out = stratified_split(_labels(source, train), validation, seed)
+            kept, held_out = stratified_split(_labels(source, train), validation, seed, source.class_names)
             train, held = train.only(kept), train.only(held_out)
     if per_class is not None:
-        train = train.only(per_class_subset(_labels(source, train), per_class, seed))
+        train = train.only(per_class_subset(_labels(source, train), per_class, seed, source.class_names))
 
     images = [_read(source, part, chosen, image_size) if part is not None else None for part in (train, held, test)]
     assert images[0] is not None
@@ -50,6 +50,12 @@ def prepare(
     sizes = {tuple(part.pixels.shape[1:3]) for part in splits if part is not None}
     if len(sizes) > 1:
         raise UserError(f"The splits have images of different sizes: {sorted(sizes)}. Set data.image_size.")
+    height, width = sizes.pop()
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"The images have {width}x{height} pixels, students need {SMALLEST}x{SMALLEST}. "
+            "Set data.image_size to enlarge them."
+        )
     return splits
 
 

@@ -4,6 +4,7 @@ Labels come first so that classes and rows are chosen before any image is decode
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,15 @@ from torch import Tensor
 from codistill.data.split import Rows
 from codistill.errors import UserError
 
+Progress = Callable[[int, int], None]  # told how many images are decoded, of how many: first (0, n), last (n, n)
+
 
 class Source(ABC):
     """A data set with a train split, and perhaps ``validation`` and ``test`` splits of its own."""
 
     flip: bool = True  # whether a mirrored image still shows its class
     class_names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()  # what is possible but hardly meant
 
     @property
     @abstractmethod

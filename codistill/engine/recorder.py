@@ -11,9 +11,11 @@ from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.meter import TOTAL, DivergedError, Meter
-from codistill.engine.run_folder import RunFolder, load_weights
+from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
+from codistill.run_files import differing_keys
+from codistill.weights import load_weights
 
 
 class Progress(NamedTuple):
@@ -31,6 +33,9 @@ class Progress(NamedTuple):
 
 class Display(Protocol):
     """Shows progress: a bar on a terminal, lines elsewhere, nothing in tests."""
+
+    def decoding(self, done: int, total: int) -> None:
+        """While images are decoded, before training: first with 0, last with all done."""
 
     def tick(self, progress: Progress) -> None:
         """After every step."""
@@ -115,12 +120,13 @@ class Recorder:
 
     def restore(self, state: dict[str, Any]) -> int:
         """Take up training from a checkpoint; returns how many epochs are done."""
-        if state["config"] != self._config_yaml:
+        if differing := differing_keys(self._config_yaml, state["config"]):
             raise UserError(
-                f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with. "
+                f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with: it "
+                f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt")
+        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random_state"])
         if "cuda_random_state" in state and self._runtime.device.type == "cuda":

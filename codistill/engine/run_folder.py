@@ -3,46 +3,50 @@
     config.yaml               complete: it alone reproduces the run
     metrics.jsonl             one line per log interval and per epoch
     checkpoint.pt             the whole cohort and optimizer after the last finished epoch
+    checkpoint.previous.pt    after the epoch before, until the run is finished
     students/NAME.safetensors one student alone, after training
     summary.json              written last: a folder that has one is finished
+    .lock                     held while a process trains here
 
 Files are written beside their place and renamed, so that nobody ever reads half of one; a line of metrics.jsonl is
 added in one write.
 """
 
+import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from codistill import run_files
+from codistill.engine import checkpoint, durable, lock
 from codistill.errors import UserError
 
 
-def damaged(path: Path, error: Exception) -> UserError:
-    """What to say of a file that cannot be read."""
-    return UserError(f"'{path}' is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}")
-
-
-def load_weights(module: nn.Module, weights: dict[str, Tensor], place: str) -> None:
-    """Load weights from the file ``place``. Raises UserError where they are not this module's."""
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        few = " ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise UserError(f"The weights in '{place}' do not fit the run's config.yaml. {few[:300]}") from error
+def ignore(text: str) -> None:
+    """For those who read a run, there is nothing to warn of."""
 
 
 class RunFolder:
-    """Reads and writes the files of one run."""
+    """Reads and writes the files of one run. As a context it ends the lock that ``start`` or ``take_up`` began."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, warn: Callable[[str], None] = ignore) -> None:
+        self.path, self._warn = path, warn
+        self._lock = lock.RunLock(path, warn)
+        self._checkpoints = checkpoint.Checkpoints(path)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
 
     @property
     def finished(self) -> bool:
@@ -52,57 +56,70 @@ class RunFolder:
         """Begin a run here. Raises UserError if one was finished or begun here before, unless told to overwrite."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"Run folder '{self.path}' is a file.")
-        if not overwrite and self.finished:
-            raise UserError(
-                f"Run folder '{self.path}' already holds a finished run. Choose another run=..., or add --overwrite."
-            )
-        if not overwrite and (self.path / "checkpoint.pt").exists():
-            raise UserError(
-                f"Run folder '{self.path}' holds an unfinished run. "
-                f"Go on with 'codistill train --resume {self.path}', choose another run=..., or add --overwrite."
-            )
-        if not overwrite and self.path.exists() and any(self.path.iterdir()):
-            raise UserError(f"Run folder '{self.path}' is not empty. Choose another run=..., or add --overwrite.")
         try:
+            if not overwrite and not (self.path / lock.NAME).exists():
+                self._check_free()  # before a lock is made in a folder that is somebody else's
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in ("summary.json", "checkpoint.pt", "metrics.jsonl"):
+            self._lock.acquire()
+            if not overwrite:
+                self._check_free()
+            # The configuration goes first, and comes last: whoever is killed in between leaves nothing to resume.
+            (self.path / "config.yaml").unlink(missing_ok=True)
+            for name in ("summary.json", "metrics.jsonl"):
                 (self.path / name).unlink(missing_ok=True)
-            for stale in self.path.glob("students/*.safetensors"):
+            self._checkpoints.remove()
+            for stale in self.path.glob("students/*.safetensors*"):
                 stale.unlink()
-            self._write_text("config.yaml", config_yaml)
+            durable.write_file(self.path / "config.yaml", config_yaml.encode())
         except OSError as error:
-            raise UserError(f"Run folder '{self.path}' cannot be written: {error.strerror}.") from error
+            raise self._not_writable(error) from error
+
+    def take_up(self) -> dict[str, Any] | None:
+        """The checkpoint to go on from; None if no epoch was finished. Raises UserError if there is none to be used."""
+        try:
+            self._lock.acquire()
+            if self._checkpoints.any:
+                return self._checkpoints.recover(self._warn)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        self._warn(f"No epoch was finished in '{self.path}': training begins anew.")
+        return None
+
+    def begin_anew(self, config_yaml: str) -> None:
+        """After ``take_up`` found no checkpoint: nothing of the unfinished epoch stays."""
+        with self._saving("metrics.jsonl", 0):
+            (self.path / "metrics.jsonl").unlink(missing_ok=True)
+        self._save("config.yaml", config_yaml.encode())
 
     def log(self, record: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl, whole, in one write. The file grows long: writing it anew would not end."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        line = (json.dumps(record) + "\n").encode()
+        with self._saving("metrics.jsonl", len(line)):
+            durable.append(self.path / "metrics.jsonl", line)
 
     def keep_log_until(self, epoch: int) -> None:
         """Take up the log of an interrupted run, without lines of epochs after ``epoch`` (they will come again)."""
         kept = [json.dumps(line) + "\n" for line in run_files.read_metrics(self.path) if line["epoch"] <= epoch]
-        self._write_text("metrics.jsonl", "".join(kept))
+        self._save("metrics.jsonl", "".join(kept).encode())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        self._write("checkpoint.pt", lambda path: torch.save(state, path))
+        """Keep the one before, too. What was logged so far is safe with it: a resumed run will not log it again."""
+        data = checkpoint.seal(state)
+        with self._saving("metrics.jsonl", 0):
+            durable.bring_to_disk(self.path / "metrics.jsonl")
+        with self._saving("checkpoint.pt", len(data)):
+            self._checkpoints.save(data)
 
     def load_checkpoint(self) -> dict[str, Any]:
-        """The checkpoint, on the CPU. Raises UserError if there is none, or if it cannot be read."""
-        path = self.path / "checkpoint.pt"
-        if not path.exists():
-            raise UserError(f"Run folder '{self.path}' has no checkpoint.pt: no epoch was finished there.")
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load has no error class of its own for a damaged file
-            raise damaged(path, error) from error
-        return state
+        """The last checkpoint, on the CPU. Raises UserError if there is none, or if it cannot be read."""
+        return checkpoint.read(self.path / "checkpoint.pt")
 
-    def save_student(self, name: str, weights: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """One student's weights as safetensors; metadata values are stored as JSON."""
-        (self.path / "students").mkdir(exist_ok=True)
+    def save_student(self, name: str, weights: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+        """One student's weights as safetensors; metadata values are stored as JSON. Returns the file's SHA-256."""
         plain = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-        texts = {key: json.dumps(value) for key, value in metadata.items()}
-        self._write(f"students/{name}.safetensors", lambda path: save_file(plain, path, texts))
+        data = save(plain, {key: json.dumps(value) for key, value in metadata.items()})
+        self._save(f"students/{name}.safetensors", data)
+        return hashlib.sha256(data).hexdigest()
 
     def load_student(self, name: str) -> dict[str, Tensor]:
         path = self.path / "students" / f"{name}.safetensors"
@@ -110,20 +127,53 @@ class RunFolder:
             raise UserError(f"Run folder '{self.path}' has no weights of student '{name}': the run is not finished.")
         try:
             return load_file(path)
-        except Exception as error:  # nor has safetensors
-            raise damaged(path, error) from error
+        except Exception as error:  # safetensors has no one error class of its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"'{path}' is damaged: {reason}") from error
+
+    def check_student(self, name: str, sha256: str | None) -> None:
+        """Raises UserError if a student's file is not the one that was saved; old summaries do not know."""
+        path = self.path / "students" / f"{name}.safetensors"
+        if sha256 is not None and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise UserError(f"'{path}' was altered: its SHA-256 is not the one in summary.json.")
 
     def save_summary(self, summary: dict[str, Any]) -> None:
-        self._write_text("summary.json", json.dumps(summary, indent=2) + "\n")
+        self._save("summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+        with suppress(OSError):
+            self._checkpoints.previous.unlink()  # nobody will go on from it
 
-    def _write_text(self, name: str, text: str) -> None:
-        self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
+    def _check_free(self) -> None:
+        """Raises UserError unless the folder is new or empty."""
+        if self.finished:
+            raise UserError(
+                f"Run folder '{self.path}' already holds a finished run. Choose another run=..., or add --overwrite."
+            )
+        begun = self._checkpoints.any or (self.path / lock.NAME).exists()
+        if begun and (self.path / "config.yaml").exists():
+            raise UserError(
+                f"Run folder '{self.path}' holds an unfinished run. "
+                f"Go on with 'codistill train --resume {self.path}', choose another run=..., or add --overwrite."
+            )
+        if self.path.exists() and any(path.name not in _NOTHING for path in self.path.iterdir()):
+            raise UserError(f"Run folder '{self.path}' is not empty. Choose another run=..., or add --overwrite.")
 
-    def _write(self, name: str, write: Callable[[Path], Any]) -> None:
-        final = self.path / name
-        temporary = final.with_name(f".{final.name}.tmp")
+    def _save(self, name: str, data: bytes) -> None:
+        with self._saving(name, len(data)):
+            path = self.path / name
+            if path.parent != self.path:
+                path.parent.mkdir(exist_ok=True)
+            durable.write_file(path, data)
+
+    @contextmanager
+    def _saving(self, name: str, size: int) -> Iterator[None]:
+        """Whatever the disk says of a file becomes a message for people."""
         try:
-            write(temporary)
-            os.replace(temporary, final)
-        finally:
-            temporary.unlink(missing_ok=True)
+            yield
+        except OSError as error:
+            raise durable.SaveError(durable.explain(self.path, name, size, error)) from error
+
+    def _not_writable(self, error: OSError) -> UserError:
+        return UserError(f"Run folder '{self.path}' cannot be written: {error.strerror}.")
+
+
+_NOTHING = (lock.NAME, ".config.yaml.tmp")  # what a run leaves that was killed before it began

@@ -10,7 +10,8 @@ import yaml
 from codistill import run_files
 from codistill.errors import UserError
 
-_FREE = ("seed", "device", "compile", "log_every")  # may differ between the runs of one row
+# May differ between the runs of one row.
+_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "data.cache")
 _SHOWN = ("method.name", "tasks")  # have columns of their own
 _OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.
@@ -48,15 +49,16 @@ def compare(runs: Sequence[Path]) -> Comparison:
     groups: dict[str, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
     for run in runs:
         config, summary = run_files.read_config(run), run_files.read_summary(run)
-        same = {key: value for key, value in config.items() if key not in _FREE}
-        groups.setdefault(yaml.safe_dump(same), []).append((run, config, summary))
-    flat = [_flatten(group[0][1]) for group in groups.values()]
+        if set(config["students"]) != set(summary["test_accuracy"]["students"]):
+            raise UserError(f"'{run}': config.yaml and summary.json name different students. One is of another run.")
+        groups.setdefault(yaml.safe_dump(_without_free(config)), []).append((run, config, summary))
+    flat = [_flatten(_without_free(group[0][1])) for group in groups.values()]
     differing = {key for key in set().union(*flat) if len(_values(key, flat)) > 1}
     rows = []
     for group, settings in zip(groups.values(), flat, strict=True):
         _check_seeds(group)
         own = {key for key in differing if key in settings or not _belongs(key, _OWN)}
-        shown = {key: settings.get(key, "default") for key in sorted(own) if not _belongs(key, _SHOWN + _FREE)}
+        shown = {key: settings.get(key, "default") for key in sorted(own) if not _belongs(key, _SHOWN)}
         rows.append(_row([(config, summary) for _, config, summary in group], shown))
     return Comparison(rows, sorted(key for key in differing if _belongs(key, _TERMS)))
 
@@ -136,6 +138,15 @@ def _check_seeds(group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> No
                 "would look more certain than it is. Leave one out."
             )
         seen[config["seed"]] = run
+
+
+def _without_free(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration without the keys that may differ between the runs of one row."""
+    return {
+        key: _without_free(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in _FREE
+    }
 
 
 def _values(key: str, rows: Sequence[dict[str, Any]]) -> set[str]:

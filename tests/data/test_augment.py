@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from codistill.data import images
 from codistill.data.augment import crop_and_flip, normalise, pad_reflect
 from codistill.data.images import Images, channel_statistics, resize
 from codistill.data.loader import TrainLoader
@@ -49,6 +50,17 @@ def test_halving_the_size_is_the_mean_of_two_by_two_pixels() -> None:
     assert torch.equal(resize(PIXELS, 4).float(), expected)
     assert resize(PIXELS, 8) is PIXELS
     assert resize(PIXELS, 12).shape == (5, 12, 12, 3)
+
+
+def test_statistics_and_sizes_do_not_depend_on_how_many_images_are_read_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    statistics, halves, doubles = channel_statistics(PIXELS), resize(PIXELS, 4), resize(PIXELS, 16)
+    monkeypatch.setattr(images, "_CHUNK_BYTES", 2 * PIXELS[0].numel())
+    assert [len(chunk) for chunk in images._chunks(PIXELS)] == [2, 2, 1]
+    assert channel_statistics(PIXELS) == statistics
+    assert torch.equal(resize(PIXELS, 4), halves)
+    assert torch.equal(resize(PIXELS, 16), doubles)
 
 
 def test_an_epoch_sees_each_image_at_most_once_and_leaves_out_the_odd_ones() -> None:

@@ -10,6 +10,7 @@ from cohorts import Silent
 
 from codistill import UserError, runs
 from codistill.config import RunConfig, make_config
+from codistill.engine import checkpoint
 from codistill.engine.meter import DivergedError
 from codistill.engine.recorder import Recorder
 from codistill.run_files import read_config, read_metrics, read_summary
@@ -47,7 +48,7 @@ def test_a_run_folder_holds_all_that_is_promised(tmp_path: Path) -> None:
     summary = run(short(), tmp_path / "run")
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     students = {"students/a.safetensors", "students/b.safetensors"}
-    assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", *students}
+    assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", ".lock", *students}
     assert read_summary(tmp_path / "run") == summary
     assert set(summary["test_accuracy"]) == {"students", "teacher", "ensemble"}
     assert set(summary["test_accuracy"]["students"]) == {"a", "b"}
@@ -165,6 +166,17 @@ def test_a_run_whose_configuration_was_edited_is_not_resumed(tmp_path: Path) -> 
     path.write_text(path.read_text().replace("weight_decay: 0.0005", "weight_decay: 0.5"))
     with pytest.raises(UserError, match="is not the one that its checkpoint was trained with"):
         run(runs.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
+
+
+def test_a_run_that_began_before_a_key_was_there_is_resumed(tmp_path: Path) -> None:
+    run(short(), tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = checkpoint.read(path)
+    older = yaml.safe_load(state["config"])
+    del older["data"]["cache"], older["side_by_side"]
+    path.write_bytes(checkpoint.seal({**state, "config": yaml.safe_dump(older)}))
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(older))
+    run(runs.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "config.yaml", "summary.json", "students/a.safetensors"])

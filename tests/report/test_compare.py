@@ -59,6 +59,14 @@ def test_runs_on_other_terms_are_said_not_to_compete(tmp_path: Path) -> None:
     assert compare(runs).differing_terms == ["epochs"]
 
 
+def test_a_run_compares_with_those_from_before_the_cache_and_without_it(tmp_path: Path) -> None:
+    kept = [{"seed": 0}, {"seed": 0, "cache": True}, {"seed": 0, "cache": False}]
+    runs = [write_run(tmp_path / str(seed), 1, 1, seed=seed, data=data) for seed, data in enumerate(kept)]
+    comparison = compare(runs)
+    assert [row.seeds for row in comparison.rows] == [[0, 1, 2]]
+    assert comparison.differing_terms == []
+
+
 def test_a_weight_that_one_row_alone_overrides_is_named_in_both(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a", 1, 1), write_run(tmp_path / "b", 1, 1, weights={"*/peers_kl": 0.0})]
     assert [row.settings for row in compare(runs).rows] == [

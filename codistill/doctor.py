@@ -1,0 +1,145 @@
+"""What codistill finds on this machine, and a proof that a killed run goes on here as if nothing had happened."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from codistill import __version__, run_files, runs
+from codistill.config import make_config
+from codistill.data.cache_entry import cache_folder
+from codistill.data.hub import download_folder
+from codistill.display import Silent
+from codistill.engine import checkpoint
+from codistill.errors import UserError
+
+LIBRARIES = ("numpy", "datasets", "safetensors", "accelerate", "timm")
+TINY = {
+    "students": {"a": "resnet8", "b": "resnet8"},
+    "data": {"name": "digits", "per_class": 4, "validation": 0.02},
+    "batch_size": 20,
+    "epochs": 12,
+    "log_every": 1,
+}
+CLOCK = ("images_per_second", "training_seconds", "total_seconds")  # may differ between equal runs
+
+
+def describe() -> list[tuple[str, str]]:
+    """Names and values: versions, devices and threads, folders."""
+    rows = [("codistill", __version__), ("torch", torch.__version__), ("python", platform.python_version())]
+    rows += [(name, found) for name in LIBRARIES if (found := _version(name))]
+    rows.append(("platform", f"{platform.system()} {platform.release()}, {platform.machine()}"))
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    rows.append(("GPUs", ", ".join(gpus) or "none"))
+    rows.append(("CPU", f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"))
+    rows.append(("runs", _room(Path("runs").absolute())))
+    rows.append(("downloads", _room(download_folder())))
+    rows.append(("cache", _room(cache_folder())))
+    return rows
+
+
+def check_resume() -> tuple[str, str | None]:
+    """Train a tiny run whole; train it again, kill it with SIGKILL in the middle, and resume it.
+
+    Returns what was compared, and the first difference if there is one.
+    """
+    with tempfile.TemporaryDirectory(prefix="codistill-doctor-") as folder:
+        whole, broken = Path(folder) / "whole", Path(folder) / "broken"
+        runs.train(make_config(TINY), whole, Silent())
+        _train_and_kill(whole / "config.yaml", broken)
+        runs.train(runs.read_run_config(broken), broken, Silent(), resume=True)
+        facts = _facts(whole)
+        files = Counter(name.split(": ")[0] for name in facts)
+        return ", ".join(f"{file} ({count})" for file, count in files.items()), first_difference(whole, broken)
+
+
+def first_difference(one: Path, other: Path) -> str | None:
+    """Where two finished runs differ, timings aside; None where they are equal bit for bit."""
+    here, there = _facts(one), _facts(other)
+    for name in [*here, *(name for name in there if name not in here)]:
+        if name not in here or name not in there:
+            return f"{name} is in one run only"
+        if not _equal(here[name], there[name]):
+            return f"{name} differs"
+    return None
+
+
+def _train_and_kill(recipe: Path, run: Path) -> None:
+    """Train in another process, and kill it in the third epoch or later."""
+    command = [sys.executable, "-m", "codistill.cli", "train", str(recipe), f"run={run}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and not _in_third_epoch(run):
+            time.sleep(0.002)
+    finally:
+        process.kill()
+    _, said = process.communicate()
+    if process.returncode != -9:
+        raise UserError(f"The run that should be killed ended by itself. {said.strip()[-300:]}")
+
+
+def _in_third_epoch(run: Path) -> bool:
+    if not (run / "metrics.jsonl").exists():
+        return False
+    lines = run_files.read_metrics(run)
+    return bool(lines) and lines[-1]["kind"] == "interval" and lines[-1]["epoch"] >= 3
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    """All that should be equal, by file and place: ``checkpoint: cohort.students.a.classifier.weight``."""
+    facts: dict[str, Any] = {}
+
+    def gather(place: str, value: Any) -> None:
+        if isinstance(value, dict | list):
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                gather(f"{place}.{key}", inner)
+        else:
+            facts[place.replace(".", ": ", 1)] = value
+
+    gather("checkpoint", _timeless(checkpoint.read(run / "checkpoint.pt")))
+    gather("metrics", [_timeless(line) for line in run_files.read_metrics(run)])
+    gather("summary", {"test_accuracy": run_files.read_summary(run)["test_accuracy"]})
+    for path in sorted((run / "students").iterdir()):
+        with safe_open(path, framework="pt") as file:  # not byte by byte: safetensors orders metadata at random
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            gather(f"students.{path.stem}", {"metadata": file.metadata(), **tensors})
+    return facts
+
+
+def _timeless(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in CLOCK}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return bool(type(a) is type(b) and a == b)
+    bits = [tensor.contiguous().flatten().view(torch.uint8) for tensor in (a, b)]
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*bits)
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _room(folder: Path) -> str:
+    """Whether a folder can be written, or made, and how much fits there."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+    except OSError as error:
+        return f"{folder}: NOT writable ({error.strerror})"
+    return f"{folder}: writable, {free / 1e9:,.1f} GB free"

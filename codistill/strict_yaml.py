@@ -1,0 +1,58 @@
+"""YAML read so that it cannot mean something else than it seems to: what recipes, overrides and run folders hold.
+
+PyYAML's safe loader makes no Python objects, but it keeps the last of two equal keys, reads 010 as 8 and 1:30 as 90,
+and lets nine short lines of aliases stand for a billion values. Here each of these is an error.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+_PLAIN_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+
+
+def read_yaml(text: str | bytes) -> Any:
+    """Plain data. Raises ValueError, in one line that names the line and the culprit."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        hint = ". Indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
+        raise ValueError(f"{where}{error.problem}{hint}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the last ones: a tag like !!bool maybe
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader without what can be misread."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()
+            raise _error(f"aliases are not read. Write out what *{event.anchor} stands for", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = str(self.construct_object(key_node, deep=True))
+            if key in seen:
+                raise _error(f"the key '{key}' is there twice. Keep one", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_plain_number(self, node: yaml.ScalarNode) -> int:
+        number = self.construct_yaml_int(node)
+        if not _PLAIN_NUMBER.fullmatch(node.value):
+            raise _error(f"{node.value} would be read as {number}. Write {number}, or quote a word", node.start_mark)
+        return int(number)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_plain_number)
+
+
+def _error(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)

@@ -1,0 +1,44 @@
+"""What a data folder holds besides data is told."""
+
+import shutil
+from pathlib import Path
+
+import datasets
+import pytest
+from odd_files import write_class_folders
+
+from codistill.data import open_source
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_files_that_give_no_image_are_counted_and_named() -> None:
+    write_class_folders("data/train")
+    (Path("data") / "README.md").touch()
+    (Path("data") / "train" / "cat" / "photo.heic").touch()
+    (Path("data") / "train" / "dog" / "lost.png").symlink_to("nowhere.png")
+    shutil.copytree("data/train/cat", "data/extra/cat")  # in no split
+    (warning,) = open_source("data").warnings
+    assert "are left out: 14, README.md, extra/cat/0.png, extra/cat/1.png." in warning
+
+
+def test_what_systems_leave_behind_and_a_link_to_the_folder_need_no_word() -> None:
+    write_class_folders("data")
+    (Path("data") / "cat" / ".DS_Store").touch()
+    shutil.copytree("data/cat", "data/__MACOSX/cat")
+    Path("link").symlink_to("data")
+    source = open_source("./link")
+    assert source.class_names == ("cat", "dog")
+    assert source.warnings == ()
+
+
+def test_images_listed_in_a_file_of_their_own_have_its_labels() -> None:
+    write_class_folders("data")
+    (Path("data") / "metadata.csv").write_text("file_name,kind\ncat/0.png,a\ncat/1.png,b\ndog/0.png,a\ndog/1.png,b\n")
+    source = open_source("data", label="kind")
+    assert source.class_names == ("a", "b")
+    assert "are left out: 16, cat/2.png" in source.warnings[0]

@@ -1,0 +1,594 @@
+"""Nothing wrong may look right: what a user can get wrong, and the words in which it is refused.
+
+Every row ends at the command line with exit code 2 and one line, before training, and leaves the finished run in whose
+place it should have been trained as it was.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import pytest
+import torch
+import yaml
+from cohorts import Silent
+from odd_files import encode, noise, png_that_claims, write_class_folders, write_parquet
+from PIL import Image
+
+import codistill
+from codistill import cli, runs
+from codistill.config import make_config
+from codistill.engine import checkpoint
+from codistill.strict_yaml import _StrictLoader
+
+
+class Bad(NamedTuple):
+    what: str
+    make: Callable[[], object]  # writes files into the working folder, which holds the finished run `done`
+    arguments: list[str]  # of the command
+    words: tuple[str, ...]  # in the message: the culprit, and what would be accepted or what to do
+
+
+def nothing() -> None:
+    """The arguments alone are bad."""
+
+
+# Images in class folders.
+
+
+def images(what: str, make: Callable[[], object], *words: str) -> Bad:
+    return Bad(what, make, ["train", "data=./data", "batch_size=8", "epochs=1"], words)
+
+
+def file(path: str, content: bytes = b"") -> Callable[[], object]:
+    """Two good class folders, and a file."""
+
+    def make() -> None:
+        write_class_folders("data", ["cat", "dog"])
+        Path("data", path).parent.mkdir(exist_ok=True)
+        Path("data", path).write_bytes(content)
+
+    return make
+
+
+def folders(*classes: str, more: str = "", count: int = 0) -> Callable[[], object]:
+    """Good class folders, and one more with so many images."""
+
+    def make() -> None:
+        write_class_folders("data", classes)
+        if more:
+            write_class_folders("data", [more], count)
+
+    return make
+
+
+def link() -> None:
+    write_class_folders("data", ["cat", "dog"])
+    write_class_folders("elsewhere", ["owl"])
+    Path("data/owl").symlink_to(Path("elsewhere/owl").absolute())
+
+
+def texts() -> None:
+    write_class_folders("data", ["cat", "dog"], count=2)
+    for number in range(30):
+        Path(f"data/cat/{number}.txt").write_text("about an image")
+
+
+def other_classes_in_test() -> None:
+    write_class_folders("data/train", ["cat", "dog", "owl"])
+    write_class_folders("data/test", ["cat", "dog"])
+
+
+def with_a_wrong_byte(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1 :]
+
+
+LARGE = noise(size=(64, 64))
+JPEG, PNG = encode(LARGE, "JPEG"), encode(LARGE)
+CLASS_FOLDERS = "Images should lie in two class folders or more, all at one depth"
+
+IMAGES = [
+    images("random bytes named .png", file("cat/3.png", LARGE.tobytes()), "cat/3.png", "cannot be decoded", "Replace"),
+    images(
+        "an image of no bytes", file("cat/3.png"), "cat/3.png", "none of BMP, GIF, JPEG, JPEG2000, PNG", "remove it"
+    ),
+    images("a text named .jpg", file("cat/3.jpg", b"no image"), "cat/3.jpg", "cannot be decoded: it is none of BMP"),
+    images("a program named .png", file("cat/3.png", b"%!PS-Adobe-3.0 EPSF-3.0\n"), "cat/3.png", "it is none of BMP"),
+    images("a PNG that ends early", file("cat/3.png", PNG[:2000]), "cat/3.png", "truncated", "Replace it"),
+    images("a PNG with a wrong byte", file("cat/3.png", with_a_wrong_byte(PNG)), "cat/3.png", "cannot be decoded"),
+    images("a JPEG that ends early", file("dog/3.jpg", JPEG[:2000]), "dog/3.jpg", "truncated", "Replace it"),
+    images("a JPEG without its last byte", file("dog/3.jpg", JPEG[:-1]), "dog/3.jpg", "truncated"),
+    images(
+        "a bomb of which Pillow warns", file("cat/3.png", png_that_claims(10_000)), "cat/3.png", "10000x10000", "limit"
+    ),
+    images("a bomb that Pillow refuses", file("cat/3.png", png_that_claims(20_000)), "cat/3.png", "limit"),
+    images("pixels without a range", file("cat/3.tif", encode(LARGE.convert("F"), "TIFF")), "cat/3.tif", "with 8 bits"),
+    images("images of two sizes", file("cat/3.png", PNG), "different sizes", "64x64", "Set data.image_size"),
+    images(
+        "images of 1x1 pixels", lambda: write_class_folders(size=(1, 1)), "1x1 pixels", "4x4", "Set data.image_size"
+    ),
+    images("a class of one image", folders("cat", "dog", more="owl", count=1), "'owl' has 1 image", "Add images of it"),
+    images("a class without images", folders("cat", "dog", more="owl"), "data/owl' holds no image", "remove it"),
+    images("a class of texts only", file("owl/about.txt"), "data/owl' holds no image", "Put images there"),
+    images("a class that is a link", link, "data/owl' is a link, which is not followed", "Put images there"),
+    images("a class that test lacks", other_classes_in_test, "Split 'test' has no image of 1 of the classes: 'owl'"),
+    images("a single class", folders("cat"), "'./data' has no labels", CLASS_FOLDERS),
+    images("no class folders", lambda: write_class_folders(".", ["data"]), "'./data' has no labels", CLASS_FOLDERS),
+    images("an image beside the class folders", file("3.png", PNG), "'./data' has no labels", CLASS_FOLDERS),
+    images("a class named like a split", folders("train", "car"), "'./data' has no labels", CLASS_FOLDERS),
+    images(
+        "more texts than images", texts, "one image column, has none", "a folder of images should hold nothing else"
+    ),
+    images(
+        "an empty folder", lambda: Path("data").mkdir(), "'./data' is empty", "Parquet files or images in class folders"
+    ),
+    images("no folder", nothing, "Data folder './data' does not exist"),
+    images(
+        "a file in place of a folder",
+        lambda: Path("data").touch(),
+        "'./data' is a file",
+        "give the folder that holds it",
+    ),
+]
+
+# Parquet.
+
+FEATURES = {"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+ROWS = {"img": [{"bytes": encode(noise(seed)), "path": None} for seed in range(20)], "label": [0, 1] * 10}
+
+
+def parquet(what: str, *words: str, key: str = "seed=0", of: dict[str, Any] | None = None, **columns: Any) -> Bad:
+    """Twenty good rows with other columns (None: without), of other types, and a key."""
+    rows = {name: cells for name, cells in {**ROWS, **columns}.items() if cells is not None}
+    types = {name: kind for name, kind in {**FEATURES, **(of or {})}.items() if name in rows}
+
+    def make() -> None:
+        write_parquet(rows, types, "data/train.parquet")
+
+    return Bad(what, make, ["train", "data=./data", "batch_size=8", "epochs=1", key], words)
+
+
+def instead(column: str, cell: object) -> dict[str, list[Any]]:
+    """The good column, but for row 3."""
+    return {column: [cell if row == 3 else good for row, good in enumerate(ROWS[column])]}
+
+
+def cut_off() -> None:
+    write_parquet(ROWS, FEATURES, "data/train.parquet")
+    path = Path("data/train.parquet")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damaged_within() -> None:
+    write_parquet(ROWS, FEATURES, "data/train.parquet")
+    path = Path("data/train.parquet")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\0" * 300 + content[304:])
+
+
+NUMBER, DECIMAL, WORD = datasets.Value("int64"), datasets.Value("float64"), datasets.Value("string")
+ROW_3 = "split 'train', row 3"
+BLACK = [{"bytes": encode(Image.new("RGB", (8, 8))), "path": None}] * 20
+
+PARQUET = [
+    parquet(
+        "a label that its classes lack", ROW_3, "label 7 is none of the 2 classes", "Correct it", **instead("label", 7)
+    ),
+    parquet("a negative label", ROW_3, "label -1 is none of the 2 classes", "remove the row", **instead("label", -1)),
+    parquet("no label in a row", ROW_3, "label None is none of the 2", **instead("label", None)),
+    parquet(
+        "NaN for a label", ROW_3, "label nan is none of the 2", of={"label": DECIMAL}, **instead("label", float("nan"))
+    ),
+    parquet(
+        "fractions for labels",
+        "labels such as 0.5 are no classes",
+        "Set data.label",
+        of={"label": DECIMAL},
+        label=[0.5, 1] * 10,
+    ),
+    parquet("an id for a label", "has 1 image(s): too few", of={"label": WORD}, label=[f"id{n}" for n in range(20)]),
+    parquet("one class", "at least two classes; train has images of 1", label=[1] * 20),
+    parquet("no label column", "has no labels", "a Parquet file should have a label column", label=None),
+    parquet(
+        "two unknown label columns",
+        "Set data.label to one of: a, b",
+        label=None,
+        a=[0] * 20,
+        b=[0] * 20,
+        of={"a": NUMBER, "b": NUMBER},
+    ),
+    parquet(
+        "a wrong data.label", "Unknown label column (data.label) 'lable'. Did you mean 'label'?", key="data.label=lable"
+    ),
+    parquet("an image for a label", "Unknown label column (data.label) 'img'", "Choices: label", key="data.label=img"),
+    parquet("lists for labels", "'./data' has no labels", label=[[0]] * 20, of={"label": datasets.Sequence(NUMBER)}),
+    parquet("a wrong data.superclass", "(data.superclass) 'group'", "Choices: label", key="data.superclass=group"),
+    parquet("an image for a superclass", "(data.superclass) 'img'", "Choices: label", key="data.superclass=img"),
+    parquet(
+        "a class of two superclasses",
+        "one superclass for each class",
+        "'cat'",
+        key="data.superclass=s",
+        s=[0, 0, 1, 1] * 5,
+        of={"s": NUMBER},
+    ),
+    parquet("no image column", "should have one image column, has none", "Its columns: label", img=None),
+    parquet("two image columns", "has img, mask", "Leave one", mask=ROWS["img"], of={"mask": datasets.Image()}),
+    parquet("no image in a row", ROW_3, "there is no image", "Remove the row", **instead("img", None)),
+    parquet(
+        "a broken image in a row", ROW_3, "cannot be decoded", **instead("img", {"bytes": PNG[:999], "path": None})
+    ),
+    parquet("images all of one colour", "all training pixels of a channel are equal", img=BLACK),
+    parquet("more classes than there are", "data.classes=3 is not possible", "choose 2 or more", key="data.classes=3"),
+    parquet(
+        "more images than a class has", "data.per_class=99", "class 'cat' has", "Lower it", key="data.per_class=99"
+    ),
+    parquet(
+        "a larger batch than there are images", "batch_size=99 is larger than the training data", key="batch_size=99"
+    ),
+    parquet("a border as wide as the images", "augment.padding=8 must be smaller", key="augment.padding=8"),
+    images(
+        "a Parquet file that was cut off", cut_off, "data/train.parquet' is no whole Parquet file", "download it again"
+    ),
+    images(
+        "a Parquet file damaged within", damaged_within, "'./data' could not be loaded", "should hold Parquet files"
+    ),
+]
+
+# Recipes.
+
+
+def recipe(what: str, content: str | bytes, *words: str) -> Bad:
+    def make() -> None:
+        Path("recipe.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return Bad(what, make, ["train", "recipe.yaml"], ("recipe.yaml", *words))
+
+
+LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n"
+RUNS_A_PROGRAM = "data: !!python/object/apply:os.system ['touch pwned']\n"
+
+RECIPES = [
+    recipe("a key twice", "epochs: 3\nseed: 1\nepochs: 4\n", "line 3: the key 'epochs' is there twice", "Keep one"),
+    recipe("a nested key twice", "optimizer: {lr: 1, lr: 2}\n", "line 1: the key 'lr' is there twice"),
+    recipe("a student twice, as number and word", "students: {1: resnet8, '1': resnet20}\n", "'1' is there twice"),
+    recipe("a Python object", RUNS_A_PROGRAM, "line 1", "python/object/apply:os.system"),
+    recipe("a tag that lies", "compile: !!bool maybe\n", "is not valid YAML"),
+    recipe("a billion laughs", LAUGHS, "line 2: aliases are not read", "Write out what *a stands for"),
+    recipe("a list that holds itself", "tasks: &a [*a]\n", "line 1: aliases are not read"),
+    recipe("a thousand brackets", "tasks: " + "[" * 5000, "nested too deeply"),
+    recipe("a list at the top", "- epochs\n", "should hold keys and values, holds a list"),
+    recipe("a word at the top", "epochs\n", "should hold keys and values, holds a str"),
+    recipe("another encoding", "data: größe\n".encode("latin-1"), "is not text in UTF-8", "Save it as UTF-8"),
+    recipe("a tab", "optimizer:\n\tlr: 1\n", "line 2", "Indent with spaces, not with tabs"),
+    recipe("a bracket that stays open", "tasks: [rotation\n", "is not valid YAML: line 2"),
+    recipe("a number with zeros before it", "seed: 010\n", "line 1: 010 would be read as 8", "Write 8"),
+    recipe("a time of day", "epochs: 1:30\n", "1:30 would be read as 90"),
+]
+RECIPES += [
+    Bad("a folder in place of a recipe", lambda: Path("r").mkdir(), ["train", "r"], ("Recipe 'r' is a folder",)),
+    Bad("no recipe", nothing, ["train", "nowhere.yaml"], ("Recipe 'nowhere.yaml' does not exist",)),
+    Bad("a recipe with a name too long for a file", nothing, ["train", "r" * 300], ("Recipe 'rrr", "does not exist")),
+]
+
+# Keys.
+
+
+def keys(what: str, override: str, *words: str) -> Bad:
+    return Bad(what, nothing, ["train", "epochs=30", override], words)
+
+
+A_WEIGHT = "should be a number from 0 up, or {weight: 1, over: 0.3}"
+
+KEYS = [
+    keys("a key without =", "epochs", "'epochs' is not of the form key=value"),
+    keys("a value without key", "=3", "'=3' is not of the form key=value"),
+    keys("a key with a gap", "optimizer..lr=3", "'optimizer..lr=3' is not of the form key=value"),
+    keys("an empty value", "tasks=", "'tasks=' has no value", "null stands for no value"),
+    keys("a seed with zeros before it", "seed=010", "'seed=010'", "010 would be read as 8"),
+    keys("a student twice", "students={a: resnet8, a: resnet8}", "the key 'a' is there twice"),
+    keys("a key misspelt", "batchsize=8", "Unknown key 'batchsize'. Did you mean 'batch_size'?"),
+    keys("a nested key misspelt", "optimizer.nestrov=true", "'optimizer.nestrov'. Did you mean 'optimizer.nesterov'?"),
+    keys("a mapping expected", "optimizer=sgd", "optimizer should be a mapping with keys among lr"),
+    keys("keys under a number", "epochs.x=3", "epochs is 30: it has no keys", "'epochs.x' cannot be set"),
+    keys("a word for a number", "epochs=many", "epochs should be a valid integer", "'many'"),
+    keys("a fraction for a whole number", "epochs=1.5", "epochs should be a valid integer", "1.5"),
+    keys("yes for a number", "epochs=yes", "epochs should not be yes or no", "True"),
+    keys("no for a setting's number", "method={name: dml, temperature: no}", "temperature should not be yes or no"),
+    keys("no epochs", "epochs=0", "epochs should be greater than or equal to 1"),
+    keys("a batch of one", "batch_size=1", "batch_size should be greater than or equal to 2"),
+    keys("a batch larger than the data", "batch_size=2000", "batch_size=2000 is larger than the training data: 1078"),
+    keys("NaN", "optimizer.lr=.nan", "optimizer.lr should be a finite number"),
+    keys("infinity", "optimizer.weight_decay=.inf", "optimizer.weight_decay should be a finite number"),
+    keys(
+        "an infinite weight of a task", "tasks=[{name: supcon, weight: .inf}, none]", "weight should be a finite number"
+    ),
+    keys("a warm-up longer than training", "optimizer.warmup_epochs=50", "is more than epochs=30", "Lower it"),
+    keys("no such schedule", "optimizer.schedule=cosin", "optimizer.schedule should be 'cosine' or 'step'", "'cosin'"),
+    keys("images too small", "data.image_size=2", "data.image_size should be greater than or equal to 4"),
+    keys("no such device", "device=cuda:99", "device=cuda:99 cannot be used here", "Choose auto or cpu"),
+    keys("a device without numbers", "device=meta", "device should be auto, cpu, cuda or cuda:N", "'meta'"),
+    keys("no such method", "method=dmll", "Unknown method 'dmll'. Did you mean 'dml'? Choices: independent, dml"),
+    keys("no such task", "tasks=rotaton", "Unknown task 'rotaton'. Did you mean 'rotation'?"),
+    keys("no such model", "students=[resnet8,resnet9]", "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
+    keys("no such setting", "method.temprature=3", "'temprature'. Did you mean 'temperature'?"),
+    keys(
+        "a word for a setting's number",
+        "method={name: dml, temperature: hot}",
+        "In method 'dml': temperature should be a",
+    ),
+    keys("a negative setting", "method={name: dml, temperature: -1}", "temperature should be greater than 0", "-1"),
+    keys("a method without a name", "method={temperature: 1}", "A method should be one of independent, dml", "'name'"),
+    keys("a ramp in epochs", "method={name: dml, ramp: 30}", "A ramp", "share of training from 0 to 1", "30"),
+    keys("a negative weight", "weights={'*/ce': -1}", "weights.*/ce " + A_WEIGHT, "-1"),
+    keys("a word for a weight", "weights={'*/ce': much}", "weights.*/ce " + A_WEIGHT, "'much'"),
+    keys("yes for a weight", "weights={'*/ce': yes}", "weights.*/ce " + A_WEIGHT, "True"),
+    keys("a weight that ramps over nothing", "weights={'*/ce': {weight: 1}}", "weights.*/ce " + A_WEIGHT),
+    keys("a weight that ramps in epochs", "weights={'*/ce': {weight: 1, over: 30}}", "A ramp", "over 30"),
+    keys("a weight for no loss", "weights={'*/cee': 1}", "Unknown loss in weights '*/cee'", "Choices: "),
+    keys("a negative weight of a task", "tasks=[{name: supcon, weight: -1}, none]", "weight should be greater", "-1"),
+    keys("yes for a weight of a task", "tasks=[{name: supcon, weight: yes}, none]", "weight should not be yes or no"),
+    keys("one student", "students=[resnet8]", "at least two students, got 1"),
+    keys("no students", "students=null", "students should be a list of models or a mapping"),
+    keys("a student with a slash", "students={a/b: resnet8, c: resnet8}", "may not be empty or contain", "'a/b'"),
+    keys("a student up a folder", "students={..: resnet8, c: resnet8}", "may not be empty or contain", "'..'"),
+    keys("a student with a line break", r'students={"a\nb": resnet8, c: resnet8}', r"'a\nb'", "should be printable"),
+    keys("a name too long for a file", f"students={{{'a' * 201}: resnet8, c: resnet8}}", "at most 200 bytes"),
+    keys("students that differ in capitals", "students={a: resnet8, A: resnet8}", "differ in more than case"),
+    keys("a student that YAML reads as no", "students={no: resnet8, yes: resnet8}", "False", "quote it"),
+    keys(
+        "a student named like a part",
+        "students={cpm: resnet8, b: resnet8}",
+        "'cpm' is taken",
+        "Name the student otherwise",
+    ),
+    keys("three tasks for two students", "tasks=[rotation, supcon, none]", "3 tasks for 2 students", "one for all"),
+    keys("a task twice", "tasks=[[rotation, rotation], none]", "has the same task twice"),
+    keys("superclasses of nothing", "tasks=[coarse, none]", "Task 'coarse'", "Set data.superclass"),
+]
+
+# Run folders.
+
+
+def a_run(*, finished: bool = True, **files: str | bytes | None) -> Callable[[], object]:
+    """A copy of the finished run in the folder `run`, with other content in its files (None: without the file)."""
+
+    def make() -> None:
+        shutil.copytree("done", "run")
+        for key, content in {**files, **({} if finished else {"summary_json": None})}.items():
+            path = Path("run", key.replace("_", "."))
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return make
+
+
+def edited(before: str, after: str) -> None:
+    a_run(finished=False)()
+    path = Path("run/config.yaml")
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def another_checkpoint() -> None:
+    a_run(finished=False)()
+    state = checkpoint.read(Path("run/checkpoint.pt"))
+    config = yaml.safe_load(state["config"])
+    config["optimizer"]["lr"], config["seed"] = 0.5, 7
+    Path("run/checkpoint.pt").write_bytes(checkpoint.seal({**state, "config": yaml.safe_dump(config)}))
+
+
+def another_file_of_torch() -> None:
+    a_run(finished=False)()
+    Path("run/checkpoint.pt").write_bytes(checkpoint.seal({"weights": torch.zeros(3)}))
+
+
+def students_of_another_run() -> None:
+    a_run()()
+    path = Path("run/config.yaml")
+    path.write_text(path.read_text().replace("a: resnet8", "c: resnet8"))
+
+
+def busy_file() -> None:
+    Path("run").write_text("mine")
+
+
+RESUME, EVALUATE, COMPARE = ["train", "--resume", "run"], ["evaluate", "run"], ["compare", "done", "run"]
+
+RUNS = [
+    Bad("resume nothing", nothing, RESUME, ("Run folder 'run' does not exist",)),
+    Bad(
+        "resume a folder of something else",
+        lambda: Path("run").mkdir(),
+        RESUME,
+        ("no config.yaml. Is it a run folder?",),
+    ),
+    Bad("resume a finished run", a_run(), RESUME, ("Run 'run' is finished: there is nothing to resume",)),
+    Bad(
+        "resume with other keys", a_run(finished=False), [*RESUME, "epochs=9"], ("give no recipe, keys or --overwrite",)
+    ),
+    Bad("resume an empty config", a_run(finished=False, config_yaml=""), RESUME, ("run/config.yaml' is damaged",)),
+    Bad(
+        "resume half a config",
+        a_run(finished=False, config_yaml="students: {a"),
+        RESUME,
+        ("config.yaml' is damaged: line 1",),
+    ),
+    Bad(
+        "resume a config that lacks keys",
+        a_run(finished=False, config_yaml="epochs: 3"),
+        RESUME,
+        ("lacks students, tasks",),
+    ),
+    Bad(
+        "resume a config with a wrong value",
+        lambda: edited("epochs: 1", "epochs: 0"),
+        RESUME,
+        ("epochs should be greater",),
+    ),
+    Bad(
+        "resume an edited config",
+        lambda: edited("lr: 0.1", "lr: 0.2"),
+        RESUME,
+        ("differs in optimizer.lr (0.2, not 0.1)",),
+    ),
+    Bad(
+        "resume from another run's checkpoint",
+        another_checkpoint,
+        RESUME,
+        ("optimizer.lr (0.1, not 0.5), seed (0, not 7)", "Put config.yaml back"),
+    ),
+    Bad(
+        "resume from some file of torch",
+        another_file_of_torch,
+        RESUME,
+        ("run/checkpoint.pt' is not the checkpoint of a run",),
+    ),
+    Bad(
+        "resume from half a checkpoint",
+        a_run(finished=False, checkpoint_pt=b"PK half"),
+        RESUME,
+        ("run/checkpoint.pt' is damaged",),
+    ),
+    Bad(
+        "train into a finished run",
+        nothing,
+        ["train", "epochs=1", "run=done"],
+        ("already holds a finished run", "--overwrite"),
+    ),
+    Bad(
+        "train into an unfinished run",
+        a_run(finished=False),
+        ["train", "run=run"],
+        ("holds an unfinished run", "--resume"),
+    ),
+    Bad(
+        "train into a folder of something else",
+        lambda: write_class_folders("run"),
+        ["train", "run=run"],
+        ("is not empty",),
+    ),
+    Bad("train into a file", busy_file, ["train", "run=run"], ("Run folder 'run' is a file",)),
+    Bad(
+        "train beneath a file",
+        busy_file,
+        ["train", "run=run/a"],
+        ("Run folder 'run/a' cannot be written: Not a directory",),
+    ),
+    Bad("train without a name", nothing, ["train", "run="], ("run= should name a folder",)),
+    Bad("evaluate nothing", nothing, EVALUATE, ("Run folder 'run' does not exist",)),
+    Bad("evaluate a folder of something else", lambda: write_class_folders("run"), EVALUATE, ("Is it a run folder?",)),
+    Bad("evaluate a file", busy_file, EVALUATE, ("Run folder 'run' does not exist",)),
+    Bad(
+        "evaluate an unfinished run", a_run(finished=False), EVALUATE, ("has no summary.json. The run is not finished",)
+    ),
+    Bad("evaluate half a summary", a_run(summary_json='{"seed": 0,'), EVALUATE, ("run/summary.json' is damaged",)),
+    Bad("evaluate a summary that lacks keys", a_run(summary_json='{"seed": 0}'), EVALUATE, ("lacks test_accuracy",)),
+    Bad("evaluate without checkpoint", a_run(checkpoint_pt=None), EVALUATE, ("run/checkpoint.pt' is missing",)),
+    Bad(
+        "evaluate on a device without numbers", nothing, ["evaluate", "done", "--device", "meta"], ("device should be",)
+    ),
+    Bad("compare with nothing", nothing, COMPARE, ("Run folder 'run' does not exist",)),
+    Bad(
+        "compare with a folder of something else", lambda: write_class_folders("run"), COMPARE, ("Is it a run folder?",)
+    ),
+    Bad(
+        "compare with a config of something else",
+        a_run(config_yaml="students: many"),
+        COMPARE,
+        ("lacks students, tasks",),
+    ),
+    Bad(
+        "compare with a summary of something else",
+        a_run(summary_json="{}"),
+        COMPARE,
+        ("lacks test_accuracy, parameters",),
+    ),
+    Bad("compare with another run's summary", students_of_another_run, COMPARE, ("name different students",)),
+    Bad("compare a run with its copy", a_run(), COMPARE, ("are the same run (seed 0)", "Leave one out")),
+]
+
+BAD = [*IMAGES, *PARQUET, *RECIPES, *KEYS, *RUNS]
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "done"
+    settings = {"students": {"a": "resnet8", "b": "resnet8"}, "data": {"per_class": 4, "validation": 0.01}}
+    runs.train(
+        make_config({**settings, "epochs": 1, "batch_size": 8, "method": "dml", "tasks": "none"}), folder, Silent()
+    )
+    return folder
+
+
+@pytest.fixture
+def working_folder(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With a finished run in it; and training is not to begin."""
+
+    def begin(*_: Any, **__: Any) -> None:
+        raise AssertionError("training began")
+
+    shutil.copytree(finished_run, tmp_path / "work" / "done")
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(runs, "fit", begin)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "work"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refusal(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command line says, which is one line, before it exits with code 2."""
+    monkeypatch.setattr(sys, "argv", ["codistill", *arguments])
+    with pytest.raises(SystemExit) as exit_of_process:
+        cli.main()
+    said = capsys.readouterr().err
+    assert exit_of_process.value.code == 2, said
+    assert said.startswith("Error: ")
+    assert said.count("\n") == 1, said
+    return said
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.what)
+def test_what_is_wrong_is_refused_in_one_line_before_training(
+    bad: Bad, working_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad.make()
+    before = contents(working_folder)
+    starts = bad.arguments[0] == "train" and not any(word.startswith(("run=", "--resume")) for word in bad.arguments)
+    said = refusal([*bad.arguments, *(["run=done", "--overwrite"] if starts else [])], monkeypatch, capsys)
+    for words in bad.words:
+        assert words in said
+    assert contents(working_folder) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_run_folder_that_may_not_be_written_is_refused(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("locked").mkdir(mode=0o500)
+    assert "'locked/run' cannot be written" in refusal(["train", "epochs=1", "run=locked/run"], monkeypatch, capsys)
+
+
+def test_every_row_says_something_else() -> None:
+    assert len({bad.what for bad in BAD}) == len(BAD) >= 40
+
+
+def test_no_file_that_is_read_can_run_code() -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in Path(codistill.__file__).parent.rglob("*.py")}
+    together = "\n".join(sources.values())
+    assert "trust_remote_code" not in together
+    assert "pickle" not in together
+    assert together.count("torch.load(") == together.count("weights_only=True")
+    assert [path.name for path, text in sources.items() if "yaml.load" in text or "safe_load" in text] == [
+        "strict_yaml.py"
+    ]
+    assert issubclass(_StrictLoader, yaml.SafeLoader)
