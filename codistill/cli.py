@@ -24,6 +24,7 @@ from codistill.config import describe_fields
 from codistill.engine.durable import SaveError
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.meter import DivergedError
+from codistill.engine.stopping import Stopped
 from codistill.errors import UserError
 from codistill.recipe import load_config
 
@@ -83,7 +84,7 @@ def train_command(
         list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run folder, after its last finished epoch.", show_default=False)
+        Path | None, typer.Option(help="Go on with this run folder, after its last saved step.", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
 ) -> None:
@@ -109,9 +110,12 @@ def train_command(
     try:
         with choose_display(console) as display:
             summary = runs.train(config, run, display, overwrite=overwrite, resume=resume is not None)
+    except Stopped as stopped:
+        errors.print(escape(f"{stopped} All is saved. Go on with: codistill train --resume {run}"), soft_wrap=True)
+        raise typer.Exit(128 + stopped.number) from None
     except KeyboardInterrupt:
         kept = (run / "checkpoint.pt").exists()
-        hint = f"Go on with: codistill train --resume {run}" if kept else "No epoch was finished, so nothing was kept."
+        hint = f"Go on with: codistill train --resume {run}" if kept else "Nothing was saved yet."
         errors.print(f"Interrupted. {escape(hint)}", soft_wrap=True)
         raise typer.Exit(130) from None
     _print_accuracy(Accuracy(**summary["test_accuracy"]))

@@ -141,6 +141,7 @@ class RunConfig(Strict):
         "auto", description="on a CPU, students in a thread each; auto: where it changes no results | true | false"
     )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    save_minutes: float = Field(10.0, gt=0, description="also save within an epoch, when so many minutes have passed")
     order: Literal["shuffled", "class_pairs"] = Field(
         "shuffled", description="of the images; class_pairs shows two of a class in a row, for contrastive losses"
     )

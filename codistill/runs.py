@@ -15,12 +15,16 @@ from codistill.engine.fit import fit
 from codistill.engine.recorder import Display, Recorder
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
+from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
-ADDED_LATER = {"side_by_side"}  # keys that run folders of earlier versions lack; their defaults change no results
+ADDED_LATER = {
+    "side_by_side",
+    "save_minutes",
+}  # keys that run folders of earlier versions lack; their defaults change no results
 
 
 def train(
@@ -48,6 +52,7 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
         weight_decay=config.optimizer.weight_decay,
     )
     steps = len(experiment.loader)
+    stop = StopRequest(display.note)
     recorder = Recorder(
         folder,
         cohort,
@@ -59,7 +64,9 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
         steps_per_epoch=steps,
         batch_size=config.batch_size,
         log_every=config.log_every,
+        save_minutes=config.save_minutes,
         config_yaml=config.to_yaml(),
+        stop=stop,
     )
     schedule = learning_rate(
         config.optimizer.schedule,
@@ -71,25 +78,26 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
     display.note(experiment.data)
     for warning in experiment.warnings:
         display.warn(warning)
-    start_epoch = 0
+    start_step = 0
     if state is not None:
-        start_epoch = recorder.restore(state)
+        start_step = recorder.restore(state)
     elif resume:
         folder.begin_anew(config.to_yaml())
     else:
         folder.start(config.to_yaml(), overwrite)
-    fit(
-        cohort,
-        experiment.objective,
-        optimizer,
-        schedule,
-        experiment.loader,
-        config.epochs,
-        experiment.runtime,
-        recorder,
-        clip_norm=config.optimizer.clip_norm,
-        start_epoch=start_epoch,
-    )
+    with stop:
+        fit(
+            cohort,
+            experiment.objective,
+            optimizer,
+            schedule,
+            experiment.loader,
+            config.epochs,
+            experiment.runtime,
+            recorder,
+            clip_norm=config.optimizer.clip_norm,
+            start_step=start_step,
+        )
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
     digests = {
         name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})

@@ -1,6 +1,7 @@
 """Loaders without workers: a batch is an index, a gather and a normalisation."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -63,27 +64,36 @@ class TrainLoader:
     def batch_size(self) -> int:
         return self._batch_size
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch ``number``."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``number``, from the one numbered ``start`` on."""
         # A generator for each augmentation and one for the draws, so that none disturbs another.
         first, *others, for_draws = (self._generator(number, stream) for stream in range(self._augmentations + 1))
         order = self._order(self._labels, first)
         batches = order[: len(self) * self._batch_size].split(self._batch_size)
-        for rows, (padded, at) in zip(batches, self._pixels.fetch(batches), strict=True):
-            images = self._augmented(padded, at, first)
-            extra = tuple(self._augmented(padded, at, generator) for generator in others)
-            draws = torch.randint(0, 2**31 - 1, (len(rows),), generator=for_draws, device=rows.device)
-            yield Batch(images, self._labels[rows], extra, draws)
+        random = (self._draw(len(rows), [first, *others], for_draws) for rows in batches)
+        chosen = islice(zip(batches, random, strict=True), start, None)  # the batches before draw their numbers too
+        for (rows, (crops, draws)), (padded, at) in zip(chosen, self._pixels.fetch(batches[start:]), strict=True):
+            images, *extra = (self._augmented(padded, at, *crop) for crop in crops)
+            yield Batch(images, self._labels[rows], tuple(extra), draws)
+
+    def _draw(
+        self, count: int, generators: Sequence[torch.Generator], for_draws: torch.Generator
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """All random numbers of a batch: for each augmentation corners (2, B) and flips (B,); and the draws (B,)."""
+        device = self._labels.device
+        crops = []
+        for generator in generators:
+            corner = torch.randint(0, 2 * self._padding + 1, (2, count), generator=generator, device=device)
+            flips = torch.rand(count, generator=generator, device=device) < (0.5 if self._flip else 0.0)
+            crops.append((corner, flips))
+        return crops, torch.randint(0, 2**31 - 1, (count,), generator=for_draws, device=device)
 
     def _generator(self, epoch: int, stream: int) -> torch.Generator:
         # Spread over 32 bits: the generator of a CPU looks at no more of its seed.
         seed = self._seed * 1_000_003 + epoch + stream * 2_654_435_761
         return torch.Generator(self._labels.device).manual_seed(seed % 2**32)
 
-    def _augmented(self, padded: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        count, device = len(rows), rows.device
-        corner = torch.randint(0, 2 * self._padding + 1, (2, count), generator=generator, device=device)
-        mirrored = torch.rand(count, generator=generator, device=device) < (0.5 if self._flip else 0.0)
+    def _augmented(self, padded: Tensor, rows: Tensor, corner: Tensor, mirrored: Tensor) -> Tensor:
         crops = crop_and_flip(padded, rows, corner[0], corner[1], mirrored, self.size)
         return normalise(crops, self._mean, self._std)
 

@@ -20,7 +20,13 @@ from codistill.engine.durable import write_file
 from codistill.errors import UserError
 from codistill.run_files import misfits
 
-_KINDS = {"cohort": dict, "optimizer": dict, "config": str, "epochs_done": int}  # what readers rely on
+_KINDS = {
+    "cohort": dict,
+    "optimizer": dict,
+    "config": str,
+    "epochs_done": int,
+    "steps_done": int,
+}  # what readers rely on
 _MARK = b"\nsha256 "
 _LAST_LINE = len(_MARK) + 2 * hashlib.sha256().digest_size + 1
 

@@ -32,13 +32,14 @@ def fit(
     observer: Observer,
     *,
     clip_norm: float | None = None,
-    start_epoch: int = 0,
+    start_step: int = 0,
 ) -> None:
-    """Train a cohort that lies on the runtime's device, from ``start_epoch`` (as many are done) to ``epochs``."""
+    """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to ``epochs``."""
     step = Step(cohort, objective, optimizer, runtime, clip_norm)
-    for epoch in range(start_epoch, epochs):
+    for epoch in range(start_step // len(loader), epochs):
         cohort.train()
-        for index, batch in enumerate(loader.epoch(epoch)):
+        done = max(start_step - epoch * len(loader), 0)  # in this epoch, by the run that is gone on with
+        for index, batch in enumerate(loader.epoch(epoch, done), done):
             number = epoch * len(loader) + index
             losses, loss = step.forward(batch, progress=number / (epochs * len(loader)))
             step.backward(loss)

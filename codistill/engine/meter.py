@@ -4,6 +4,7 @@ It also knows which loss stopped being finite first, without a look at the devic
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,3 +46,11 @@ class Meter:
             culprits = [name for name in culprits if name != TOTAL] or [TOTAL]
             raise DivergedError(f"Loss {', '.join(culprits)} is NaN or infinite.")
         return dict(zip(self._names, means, strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """What has been added up, for a checkpoint in the middle of it."""
+        return {"names": self._names, "sums": self._sums, "finite": self._finite, "count": self._count}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self._names, self._count = list(state["names"]), int(state["count"])
+        self._sums, self._finite = (None if state[key] is None else state[key].to(device) for key in ("sums", "finite"))

@@ -13,6 +13,7 @@ from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.meter import TOTAL, DivergedError, Meter
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
+from codistill.engine.stopping import Stopped, StopRequest
 from codistill.errors import UserError
 from codistill.run_files import differing_keys
 from codistill.weights import load_weights
@@ -66,12 +67,15 @@ class Recorder:
         steps_per_epoch: int,
         batch_size: int,
         log_every: int,
+        save_minutes: float,
         config_yaml: str,
+        stop: StopRequest,
     ) -> None:
         self._folder, self._cohort, self._optimizer = folder, cohort, optimizer
         self._validation, self._runtime, self._display = validation, runtime, display
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._batch_size, self._log_every = batch_size, log_every
+        self._save_seconds, self._stop = 60.0 * save_minutes, stop
         self._config_yaml = config_yaml
         self._interval, self._whole_epoch = Meter(), Meter()
         self._loss: float | None = None
@@ -79,7 +83,7 @@ class Recorder:
         self.training_seconds = 0.0  # without evaluation and saving
         self.total_seconds = 0.0
         self._steps_timed = 0
-        self._resumed = self._epoch_began = time.perf_counter()
+        self._resumed = self._epoch_began = self._saved = time.perf_counter()
 
     def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
         named = {**losses, TOTAL: total}
@@ -93,25 +97,25 @@ class Recorder:
             self._folder.log({"kind": "interval", "epoch": epoch + 1, "step": step + 1, **self._figures(means)})
             self._display.line(progress)
         self._display.tick(self._progress(epoch, step + 1))
+        if (step + 1) % self._steps_per_epoch:  # after an epoch's last step there is more to do first
+            due = time.perf_counter() - self._saved > self._save_seconds
+            if due or self._stop.number is not None:
+                self._save_within_epoch(step + 1)
+            self._stop_if_asked(epoch, step + 1)
 
     def after_epoch(self, epoch: int) -> None:
         means = self._whole_epoch.read()
         self._interval = Meter()  # intervals end with their epoch, where a resumed run begins too
         self._loss = means[TOTAL]
         self._check_weights()
-        self._runtime.synchronise()
-        now = time.perf_counter()
-        self.training_seconds += now - self._epoch_began
-        self._epoch_began = now
+        self._pause_clock()
         if self._validation is not None:
             self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
         record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
         accuracy = self.accuracy._asdict() if self.accuracy else None
         self._folder.log({**record, **self._figures(means), "validation_accuracy": accuracy})
-        self.total_seconds += time.perf_counter() - self._resumed
-        self._resumed = time.perf_counter()
-        self._folder.save_checkpoint(self._state(epoch + 1))
-        self._epoch_began = time.perf_counter()
+        self._save((epoch + 1) * self._steps_per_epoch)
+        self._stop_if_asked(epoch, (epoch + 1) * self._steps_per_epoch)
 
     @property
     def images_per_second(self) -> float:
@@ -119,7 +123,7 @@ class Recorder:
         return self._steps_timed * self._batch_size / max(self.training_seconds, 1e-9)
 
     def restore(self, state: dict[str, Any]) -> int:
-        """Take up training from a checkpoint; returns how many epochs are done."""
+        """Take up training from a checkpoint; returns how many steps are done."""
         if differing := differing_keys(self._config_yaml, state["config"]):
             raise UserError(
                 f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with: it "
@@ -132,18 +136,43 @@ class Recorder:
         if "cuda_random_state" in state and self._runtime.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_random_state"], self._runtime.device)
         self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
-        self._steps_timed = state["epochs_done"] * self._steps_per_epoch
+        self._steps_timed = done = int(state["steps_done"])
+        for meter, name in ((self._interval, "interval"), (self._whole_epoch, "whole_epoch")):
+            meter.restore(state["meters"][name], self._runtime.device)
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
-        self._folder.keep_log_until(state["epochs_done"])
-        return int(state["epochs_done"])
+        self._folder.keep_log_until(done)
+        return done
 
-    def _state(self, epochs_done: int) -> dict[str, Any]:
+    def _save_within_epoch(self, steps_done: int) -> None:
+        self._check_weights()
+        self._pause_clock()
+        self._save(steps_done)
+
+    def _save(self, steps_done: int) -> None:
+        self.total_seconds += time.perf_counter() - self._resumed
+        self._resumed = time.perf_counter()
+        self._folder.save_checkpoint(self._state(steps_done))
+        self._epoch_began = self._saved = time.perf_counter()
+
+    def _pause_clock(self) -> None:
+        """What comes now is no training; ``_save`` lets it go on."""
+        self._runtime.synchronise()
+        self.training_seconds += time.perf_counter() - self._epoch_began
+        self._epoch_began = time.perf_counter()
+
+    def _stop_if_asked(self, epoch: int, step: int) -> None:
+        if self._stop.number is not None:
+            raise Stopped(self._stop.number, epoch + 1, step)
+
+    def _state(self, steps_done: int) -> dict[str, Any]:
         state = {
             "cohort": self._cohort.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "config": self._config_yaml,
-            "epochs_done": epochs_done,
+            "epochs_done": steps_done // self._steps_per_epoch,
+            "steps_done": steps_done,
+            "meters": {"interval": self._interval.state(), "whole_epoch": self._whole_epoch.state()},
             "random_state": torch.get_rng_state(),
             "training_seconds": self.training_seconds,
             "total_seconds": self.total_seconds,

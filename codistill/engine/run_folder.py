@@ -97,9 +97,9 @@ class RunFolder:
         with self._saving("metrics.jsonl", len(line)):
             durable.append(self.path / "metrics.jsonl", line)
 
-    def keep_log_until(self, epoch: int) -> None:
-        """Take up the log of an interrupted run, without lines of epochs after ``epoch`` (they will come again)."""
-        kept = [json.dumps(line) + "\n" for line in run_files.read_metrics(self.path) if line["epoch"] <= epoch]
+    def keep_log_until(self, step: int) -> None:
+        """Take up the log of an interrupted run, without lines of later steps (they will come again)."""
+        kept = [json.dumps(line) + "\n" for line in run_files.read_metrics(self.path) if line["step"] <= step]
         self._save("metrics.jsonl", "".join(kept).encode())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:

@@ -141,7 +141,7 @@ def test_whoever_is_killed_while_overwriting_never_resumes_another_configuration
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_says_what_it_needs(tmp_path: Path) -> None:
-    small = {"cohort": {}, "optimizer": {}, "config": "", "epochs_done": 1}
+    small = {"cohort": {}, "optimizer": {}, "config": "", "epochs_done": 1, "steps_done": 3}
     large = {**small, "cohort": {"weights": torch.zeros(500_000)}, "epochs_done": 2}
     with RunFolder(tmp_path) as folder:
         folder.start("")

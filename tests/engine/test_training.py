@@ -1,5 +1,7 @@
 """A run as a whole: repeatable to the bit, resumable to the bit, and safe when it goes wrong."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from codistill.config import RunConfig, make_config
 from codistill.engine import checkpoint
 from codistill.engine.meter import DivergedError
 from codistill.engine.recorder import Recorder
+from codistill.engine.run_folder import RunFolder
+from codistill.engine.stopping import Stopped
 from codistill.run_files import read_config, read_metrics, read_summary
 
 SHORT = {"students": {"a": "resnet8", "b": "resnet8"}, "data": {"name": "digits", "per_class": 12}, "batch_size": 32}
@@ -108,6 +112,59 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
     torch.testing.assert_close(weights(tmp_path / "broken"), weights(tmp_path / "whole"), atol=0, rtol=0)
     assert steady(tmp_path / "broken") == steady(tmp_path / "whole")
     assert read_summary(tmp_path / "broken")["test_accuracy"] == read_summary(tmp_path / "whole")["test_accuracy"]
+
+
+@pytest.mark.parametrize("method", ["collaborative", "switokd"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_stop_saves_within_the_epoch_and_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, method: str
+) -> None:
+    config = short(epochs=3, method=method)
+    run(config, tmp_path / "whole")
+    after_step = Recorder.after_step
+
+    def asked_in_the_second_epoch(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
+        if step == 4:  # in the midst of an epoch and of a log interval
+            os.kill(os.getpid(), number)
+        after_step(self, epoch, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_step", asked_in_the_second_epoch)
+        with pytest.raises(Stopped, match=f"Stopped by {number.name} in epoch 2, after step 5"):
+            run(config, tmp_path / "stopped")
+    state = checkpoint.read(tmp_path / "stopped" / "checkpoint.pt")
+    assert (state["epochs_done"], state["steps_done"]) == (1, 5)
+    run(config, tmp_path / "stopped", resume=True)
+    torch.testing.assert_close(weights(tmp_path / "stopped"), weights(tmp_path / "whole"), atol=0, rtol=0)
+    assert steady(tmp_path / "stopped") == steady(tmp_path / "whole")
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked_twice(*rest: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Recorder, "after_step", asked_twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(short(), tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_long_epochs_are_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+    save = RunFolder.save_checkpoint
+
+    def noted(self: RunFolder, state: dict[str, Any]) -> None:
+        saved.append(state["steps_done"])
+        save(self, state)
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", noted)
+    run(short(save_minutes=1e-9), tmp_path / "often")
+    assert saved == [1, 2, 3, 4, 5, 6]
+    saved.clear()
+    run(short(), tmp_path / "seldom")
+    assert saved == [3, 6]
+    assert steady(tmp_path / "often") == steady(tmp_path / "seldom")
 
 
 def test_a_loss_that_turns_nan_stops_the_run_with_its_name_and_keeps_the_last_good_checkpoint(
