@@ -18,6 +18,7 @@ from codistill.bench.worker import PARTS, work
 from codistill.config import RunConfig
 from codistill.errors import UserError
 
+LIBGOMP_SPINS = "300000"  # libgomp's own default
 LOSS_STEPS = 5  # on which both loops' losses are compared; they also warm up and compile
 
 
@@ -126,11 +127,18 @@ def _spread(ratios: list[float]) -> dict[str, float]:
 
 @contextmanager
 def _environment_of(kind: str) -> Iterator[None]:
-    """What a child inherits. The plain loop does not get the command line's setting of idle threads."""
-    spin = os.environ.pop("GOMP_SPINCOUNT", None) if kind == "naive" else None
+    """What a child inherits. For the plain loop idle threads spin as long as OpenMP lets them when nobody says.
+
+    To leave the variable out is not enough: a child imports the command line again, which sets it.
+    """
+    before = os.environ.get("GOMP_SPINCOUNT")
+    if kind == "naive":
+        os.environ["GOMP_SPINCOUNT"] = LIBGOMP_SPINS
     yield
-    if spin is not None:
-        os.environ["GOMP_SPINCOUNT"] = spin
+    if before is None:
+        os.environ.pop("GOMP_SPINCOUNT", None)
+    else:
+        os.environ["GOMP_SPINCOUNT"] = before
 
 
 @contextmanager
