@@ -4,6 +4,9 @@
 # Can be stopped and started again at any time: finished runs are skipped, interrupted ones go on after their last
 # epoch. On one GPU: sh recipes/cifar100/queue.sh runs/cifar100 data=FOLDER device=cuda precision=bf16
 # A shorter schedule, to be labelled as such: add epochs=100.
+#
+# With device=cuda among the keys it begins with what must hold there (tests/test_cuda.py) and with the speed of a step
+# beside the plain loop, each kept in OUT as soon as it is measured.
 set -e
 out=${1:?Where should the runs go? Give a folder.}
 shift
@@ -21,6 +24,27 @@ one() { # one NAME SEED KEY=VALUE...
         codistill train "$recipe" "seed=$seed" "$@" "run=$run" --overwrite
     fi
 }
+
+row() { # row NAME OPTIONS KEY=VALUE...
+    file=$out/speed/$1.json
+    shift
+    [ -f "$file" ] && return
+    echo "== $file"
+    codistill bench "$@" --json data=synthetic device=cuda > "$file.part" && mv "$file.part" "$file"
+}
+
+case " $* " in *" device=cuda"*)
+    mkdir -p "$out/speed"
+    [ -f "$out/cuda.log" ] || python3 -m pytest tests/test_cuda.py -p no:xdist > "$out/cuda.log.part" 2>&1 || true
+    [ -f "$out/cuda.log" ] || mv "$out/cuda.log.part" "$out/cuda.log"
+    tail -3 "$out/cuda.log"
+    pair="students=[resnet32,resnet32]"
+    row pair_views_compiled --against naive $pair tasks=rotation precision=bf16 compile=true || true
+    row pair_views_graphs --against naive $pair tasks=rotation precision=bf16 compile=cuda_graphs || true
+    row pair_views_eager --against naive $pair tasks=rotation precision=bf16 compile=false || true
+    row pair_graphs --against naive $pair method=dml tasks=none precision=bf16 compile=cuda_graphs || true
+    row pair_compiled --against naive $pair method=dml tasks=none precision=bf16 compile=true || true
+esac
 
 for seed in 0 1 2; do
     one collaborative_rotation_supcon "$seed" "$@"

@@ -1,0 +1,74 @@
+"""What must hold on a GPU. Skipped where there is none."""
+
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from codistill.config import make_config
+from codistill.engine.step import Step
+from codistill.experiment import build
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+RUNS: dict[str, dict[str, Any]] = {
+    "dml": {"method": "dml", "tasks": "none"},
+    "collaborative": {"tasks": ["rotation", "jigsaw"]},
+    "kdcl": {"method": "kdcl", "tasks": ["supcon", "simclr"]},
+    "hssakd": {"method": "hssakd", "tasks": "none"},
+}
+STEPS = 5
+
+
+def steps(name: str, check_synchronisation: bool = False, **settings: Any) -> list[Tensor]:
+    """The objective of a few steps on a GPU, still there."""
+    config = make_config({**RUNS[name], "data": "digits", "batch_size": 64, "compile": False, **settings})
+    experiment = build(config)
+    groups = [{"params": parameters} for parameters in experiment.cohort.parameter_groups().values()]
+    optimizer = experiment.runtime.optimizer(groups, lr=0.0, momentum=0.9)
+    step = Step(experiment.cohort, experiment.objective, optimizer, experiment.runtime)
+    experiment.cohort.train()
+    totals = []
+    batches = experiment.loader.epoch(0)
+    for number, batch in enumerate(islice(batches, STEPS)):
+        if check_synchronisation and number == 1:  # the first step sets things up
+            torch.cuda.set_sync_debug_mode("error")
+        _, total = step.forward(batch, progress=number / STEPS)
+        step.backward(total)
+        step.update(0.002 * (number + 1))
+        totals.append(total.detach().clone())
+    torch.cuda.set_sync_debug_mode("default")
+    return totals
+
+
+def agree(one: list[Tensor], other: list[Tensor], tolerance: float) -> None:
+    found, expected = (torch.stack([total.float().cpu() for total in totals]) for totals in (one, other))
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_step_never_waits_for_the_device(name: str) -> None:
+    try:
+        steps(name, check_synchronisation=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_bf16_loses_what_fp32_loses(name: str) -> None:
+    agree(steps(name, precision="bf16"), steps(name), 5e-2)
+
+
+@pytest.mark.parametrize("compile", [True, "cuda_graphs"])
+@pytest.mark.parametrize("name", RUNS)
+def test_compiled_steps_lose_what_eager_ones_lose(name: str, compile: bool | str) -> None:
+    agree(steps(name, compile=compile), steps(name), 5e-3)
+
+
+@pytest.mark.parametrize("name", ["dml", "hssakd"])
+def test_batches_sent_ahead_are_those_that_lie_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = steps(name)
+    monkeypatch.setattr("codistill.engine.runtime.Runtime.free_memory_bytes", lambda self: 0)
+    agree(steps(name), resident, 1e-3)
