@@ -82,7 +82,7 @@ class RunFolder:
                 return self._checkpoints.recover(self._warn)
         except OSError as error:
             raise self._not_writable(error) from error
-        self._warn(f"No epoch was finished in '{self.path}': training begins anew.")
+        self._warn(f"Nothing was saved yet in '{self.path}': training begins anew.")
         return None
 
     def begin_anew(self, config_yaml: str) -> None:
@@ -106,6 +106,7 @@ class RunFolder:
         """Keep the one before, too. What was logged so far is safe with it: a resumed run will not log it again."""
         data = checkpoint.seal(state)
         with self._saving("metrics.jsonl", 0):
+            durable.append(self.path / "metrics.jsonl", b"")  # it may be that nothing was logged yet
             durable.bring_to_disk(self.path / "metrics.jsonl")
         with self._saving("checkpoint.pt", len(data)):
             self._checkpoints.save(data)

@@ -116,11 +116,12 @@ class Runtime:
 def keep_freed_memory() -> None:
     """Let the C library keep what a step frees, for the next step: to get it back page by page costs a tenth of it.
 
-    Only where the library is glibc: M_MMAP_MAX = 0, M_TRIM_THRESHOLD = 2 GiB, M_TOP_PAD = 256 MiB.
+    Only where the library is glibc: M_MMAP_MAX = 0, M_TRIM_THRESHOLD = 2 GiB, M_TOP_PAD = 256 MiB, and M_ARENA_MAX = 1,
+    so that what one thread frees another can use.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28), (-8, 1)):
             libc.mallopt(parameter, value)
 
 

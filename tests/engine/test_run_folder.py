@@ -95,7 +95,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_is_resumed_from_the_start(
     with pytest.raises(UserError, match=r"holds an unfinished run.*train --resume"):
         runs.train(CONFIG, run, Silent())
     runs.train(CONFIG, run, display, resume=True)
-    assert display.warnings == [f"No epoch was finished in '{run}': training begins anew."]
+    assert display.warnings == [f"Nothing was saved yet in '{run}': training begins anew."]
     assert first_difference(whole, run) is None
 
 
