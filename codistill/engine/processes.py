@@ -92,8 +92,11 @@ class Together(Processes):
                 "pip install codistill[distributed]"
             ) from error
         _check_device(device)
+        on_cpu = device == "cpu" or not torch.cuda.is_available()
+        if not dist.is_initialized():
+            _meet("gloo" if on_cpu else "nccl")
         self._accelerator = Accelerator(
-            cpu=device == "cpu" or not torch.cuda.is_available(),
+            cpu=on_cpu,
             mixed_precision="no",  # precision is the runtime's
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
         )
@@ -184,6 +187,14 @@ def leave(code: int) -> NoReturn:
 
 def _launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def _meet(backend: str) -> None:
+    """Form the group, which Accelerate then uses. Its keys are those of this attempt alone: after a restart the
+    launcher's store still holds the addresses of processes that are gone."""
+    store, rank, count = next(iter(dist.rendezvous("env://")))
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
 
 
 def _check_device(device: str) -> None:
