@@ -24,6 +24,7 @@ from codistill.config import describe_fields
 from codistill.engine.durable import SaveError
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.meter import DivergedError
+from codistill.engine.processes import ProcessLost, is_main, leave
 from codistill.engine.stopping import Stopped
 from codistill.errors import UserError
 from codistill.recipe import load_config
@@ -40,8 +41,9 @@ app = typer.Typer(
     help="Train several small networks together so that each ends better than alone, and keep one.",
     epilog="Start with [bold]codistill train[/bold]: two networks, handwritten digits, a minute or two.",
 )
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# Of several processes one speaks: what all find wrong need not be read from each.
+console = Console(highlight=False, quiet=not is_main())
+errors = Console(stderr=True, highlight=False, quiet=not is_main())
 
 
 class Against(StrEnum):
@@ -391,9 +393,11 @@ def main() -> None:
     """The entry point: whatever the user can mend is one line on stderr and exit code 2."""
     try:
         app()
+    except SystemExit as ending:  # how a command ends, well or not
+        leave(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
     except UserError as error:
         errors.print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
-        raise SystemExit(2) from None
+        leave(2)
     except DivergedError as error:
         errors.print(
             f"[bold red]Training diverged:[/bold red] {escape(str(error))} "
@@ -401,10 +405,17 @@ def main() -> None:
             "Try a lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5.",
             soft_wrap=True,
         )
-        raise SystemExit(1) from None
+        leave(1)
+    except ProcessLost as error:
+        Console(stderr=True).print(
+            f"[bold red]Training stopped:[/bold red] {error} "
+            "All up to the last checkpoint is saved: start the job again with --resume.",
+            soft_wrap=True,
+        )
+        leave(1)
     except SaveError as error:
         errors.print(f"[bold red]Training stopped:[/bold red] {escape(str(error))}", soft_wrap=True)
-        raise SystemExit(1) from None
+        leave(1)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class RunConfig(Strict):
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    batch_size: int = Field(128, ge=2)
+    batch_size: int = Field(128, ge=2, description="of all processes together")
     epochs: int = Field(30, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
@@ -140,6 +140,7 @@ class RunConfig(Strict):
     side_by_side: bool | Literal["auto"] = Field(
         "auto", description="on a CPU, students in a thread each; auto: where it changes no results | true | false"
     )
+    sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     save_minutes: float = Field(10.0, gt=0, description="also save within an epoch, when so many minutes have passed")
     order: Literal["shuffled", "class_pairs"] = Field(

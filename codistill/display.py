@@ -114,4 +114,4 @@ def describe(progress: Progress) -> str:
 
 def choose_display(console: Console) -> Bar | Lines:
     """A bar where it can be drawn, lines elsewhere."""
-    return Bar(console) if console.is_terminal else Lines(console)
+    return Bar(console) if console.is_terminal and not console.quiet else Lines(console)

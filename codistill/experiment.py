@@ -20,6 +20,7 @@ from codistill.data import (
     superclasses,
     test_origin,
 )
+from codistill.engine.processes import ALONE, Processes
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.errors import UserError
 from codistill.methods import METHODS
@@ -52,7 +53,8 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
 
     progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
     """
-    runtime = runtime or Runtime(choose_device(config.device), config.precision, config.compile, config.side_by_side)
+    runtime = runtime or choose_runtime(config)
+    share = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
     source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
     splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
@@ -69,7 +71,8 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     cohort = runtime.place(cohort, (3, *size))
     objective.table(_loss_names(cohort, size, runtime))
     # Training starts from the same random state whatever was built: a method with more modules changes no dropout.
-    torch.manual_seed(config.seed)
+    # Each process has one of its own, or all would drop the same units of other images.
+    torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)
 
     loader = TrainLoader(
         splits.train,
@@ -83,10 +86,13 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
         order=config.order,
         resident=padded_bytes(splits.train.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
         device=runtime.device,
+        **share,
     )
 
     def once(images: Images | None) -> EvaluationLoader | None:
-        return EvaluationLoader(images, mean=mean, std=std, device=runtime.device) if images is not None else None
+        if images is None:
+            return None
+        return EvaluationLoader(images, mean=mean, std=std, device=runtime.device, **share)
 
     test = once(splits.test)
     assert test is not None
@@ -98,6 +104,14 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     validation = once(splits.validation)
     train, warnings = splits.train, [*source.warnings, *_warnings(cohort)]
     return Experiment(config, cohort, objective, train, loader, validation, test, runtime, facts, sizes, data, warnings)
+
+
+def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:
+    """Where and how a configuration wants to run. Raises UserError for what cannot be here."""
+    device = processes.device or choose_device(config.device)
+    return Runtime(
+        device, config.precision, config.compile, config.side_by_side, config.sync_batchnorm, processes=processes
+    )
 
 
 def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:

@@ -12,18 +12,21 @@ from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
+from codistill.engine.onlooker import Onlooker
+from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
-from codistill.experiment import Experiment, build
+from codistill.experiment import Experiment, build, choose_runtime
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 ADDED_LATER = {
     "side_by_side",
     "save_minutes",
+    "sync_batchnorm",
 }  # keys that run folders of earlier versions lack; their defaults change no results
 
 
@@ -32,17 +35,26 @@ def train(
 ) -> dict[str, Any]:
     """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
 
-    Raises SaveError if the disk is full, or the folder is no longer there or writable.
+    Called in each of several processes that a launcher started, they train together and the main one writes. One that
+    the launcher restarted goes on with the run that is there. Raises SaveError if the disk is full, or the folder is
+    no longer there or writable, and ProcessLost if another process ended.
     """
-    with RunFolder(run, display.warn) as folder:
-        return _train(config, folder, display, overwrite, resume)
+    processes = join(config.device)
+    with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder:
+        if processes.restarted:
+            if processes.on_main(lambda: folder.finished):
+                return processes.on_main(lambda: run_files.read_summary(run))
+            resume = resume or processes.on_main((run / "config.yaml").exists)
+        return _train(config, folder, processes, display, overwrite, resume)
 
 
-def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bool, resume: bool) -> dict[str, Any]:
-    state = folder.take_up() if resume else None
+def _train(
+    config: RunConfig, folder: RunFolder, processes: Processes, display: Display, overwrite: bool, resume: bool
+) -> dict[str, Any]:
+    state = processes.on_main(folder.take_up) if resume else None
     if state is not None:
         state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
-    experiment = build(config, display.decoding)
+    experiment = processes.together(lambda: build(config, display.decoding, choose_runtime(config, processes)))
     config, cohort = experiment.config, experiment.cohort
     optimizer = experiment.runtime.optimizer(
         [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
@@ -52,7 +64,7 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
         weight_decay=config.optimizer.weight_decay,
     )
     steps = len(experiment.loader)
-    stop = StopRequest(display.note)
+    stop = StopRequest(display.note, patient=processes.count > 1)
     recorder = Recorder(
         folder,
         cohort,
@@ -80,11 +92,11 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
         display.warn(warning)
     start_step = 0
     if state is not None:
-        start_step = recorder.restore(state)
+        start_step = processes.together(lambda: recorder.restore(state))
     elif resume:
         folder.begin_anew(config.to_yaml())
     else:
-        folder.start(config.to_yaml(), overwrite)
+        processes.on_main(lambda: folder.start(config.to_yaml(), overwrite))
     with stop:
         fit(
             cohort,
@@ -151,6 +163,7 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
         "training_seconds": round(recorder.training_seconds, 1),
         "seed": experiment.config.seed,
         "device": experiment.runtime.describe(),
+        "processes": experiment.runtime.processes.count,
         "versions": {
             "codistill": __version__,
             "torch": torch.__version__,

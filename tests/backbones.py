@@ -26,9 +26,12 @@ class PlainCNN(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """Patches, two transformer blocks with dropout, a class token; its final features are tokens and not a map."""
+    """Patches, two transformer blocks with dropout, a class token; its final features are tokens and not a map.
 
-    def __init__(self, image_size: int, patch: int = 4, width: int = 20) -> None:
+    Without dropout every image is seen by itself alone: there is no batch normalisation.
+    """
+
+    def __init__(self, image_size: int, patch: int = 4, width: int = 20, dropout: float = 0.1) -> None:
         super().__init__()
         self.head_hidden_size = width
         self.grid = image_size // patch
@@ -36,7 +39,7 @@ class TinyViT(nn.Module):
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.position = nn.Parameter(torch.randn(1, self.grid**2 + 1, width) * 0.02)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.1, batch_first=True) for _ in range(2)
+            nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=dropout, batch_first=True) for _ in range(2)
         )
 
     def forward_intermediates(self, x: Tensor, *, output_fmt: str = "NCHW") -> tuple[Tensor, list[Tensor]]:

@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "catalogue": {"*"},
     "doctor": {"*"},
     "cli": {"*"},
+    "__main__": {"cli"},
 }
 
 
@@ -80,7 +81,7 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
     ("library", "only_in"),
     [
         ("timm", "models"),
-        ("accelerate", "engine/runtime.py"),
+        ("accelerate", "engine/processes.py"),
         ("datasets", "data/hub.py"),
         ("filelock", ("data/cache", "engine/lock.py")),
         ("typer", "cli.py"),

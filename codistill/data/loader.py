@@ -19,7 +19,8 @@ class TrainLoader:
 
     The last, smaller batch of an epoch is left out. ``augmentations``: how many independent ones a batch holds; the
     first is the same however many there are. ``order``: a key of ``codistill.data.order.ORDERS``. ``resident``: keep
-    all images on the device, for where they fit; the batches are the same.
+    all images on the device, for where they fit; the batches are the same. ``rank`` of ``processes``: each shows its
+    part of every batch, the same images and augmentations that one process alone would show there.
     """
 
     def __init__(
@@ -36,9 +37,12 @@ class TrainLoader:
         order: str = "shuffled",
         resident: bool = True,
         device: torch.device | str = "cpu",
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         device = torch.device(device)
-        rows = rows_shown(images.labels, order, batch_size)
+        share = _share(batch_size, processes)
+        rows = rows_shown(images.labels, order, share)
         if batch_size > rows:
             raise UserError(f"batch_size={batch_size} is larger than the training data: {rows} images.")
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
@@ -47,6 +51,7 @@ class TrainLoader:
         self._pixels: Store = (Resident if resident else Streamed)(images.pixels, padding, device)
         self._labels = images.labels.to(device)
         self._batch_size = batch_size
+        self._part = slice(rank * share, (rank + 1) * share)  # in one piece, so that pairs stay together
         self._batches = rows // batch_size
         self._order = ORDERS[order]
         self._padding = padding
@@ -71,10 +76,12 @@ class TrainLoader:
         order = self._order(self._labels, first)
         batches = order[: len(self) * self._batch_size].split(self._batch_size)
         random = (self._draw(len(rows), [first, *others], for_draws) for rows in batches)
-        chosen = islice(zip(batches, random, strict=True), start, None)  # the batches before draw their numbers too
-        for (rows, (crops, draws)), (padded, at) in zip(chosen, self._pixels.fetch(batches[start:]), strict=True):
-            images, *extra = (self._augmented(padded, at, *crop) for crop in crops)
-            yield Batch(images, self._labels[rows], tuple(extra), draws)
+        part = self._part
+        shares = [rows[part] for rows in batches]
+        chosen = islice(zip(shares, random, strict=True), start, None)  # the batches before draw their numbers too
+        for (rows, (crops, draws)), (padded, at) in zip(chosen, self._pixels.fetch(shares[start:]), strict=True):
+            images, *extra = (self._augmented(padded, at, corner[:, part], flips[part]) for corner, flips in crops)
+            yield Batch(images, self._labels[rows], tuple(extra), draws[part])
 
     def _draw(
         self, count: int, generators: Sequence[torch.Generator], for_draws: torch.Generator
@@ -99,18 +106,41 @@ class TrainLoader:
 
 
 class EvaluationLoader:
-    """All images once, in order, as they are. Batches of 1000, smaller where the images are large."""
+    """All images once, in order, as they are. Batches of 1000, smaller where the images are large.
+
+    ``rank`` of ``processes``: each shows its share of the batches, and none is shown twice.
+    """
 
     def __init__(
-        self, images: Images, *, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu"
+        self,
+        images: Images,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         self._images = images
-        self._batch_size = max(1, min(1000, 4_000_000 // images.pixels[0, :, :, 0].numel()))
+        fair = -(-len(images) // processes)
+        self._batch_size = max(1, min(1000, 4_000_000 // images.pixels[0, :, :, 0].numel(), fair))
+        self._mine = slice(rank, None, processes)
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
 
     def __iter__(self) -> Iterator[Batch]:
         device, size = self._mean.device, self._batch_size
-        for pixels, labels in zip(self._images.pixels.split(size), self._images.labels.split(size), strict=True):
+        batches = zip(self._images.pixels.split(size), self._images.labels.split(size), strict=True)
+        for pixels, labels in list(batches)[self._mine]:
             images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
             yield Batch(normalise(images, self._mean, self._std), labels.to(device, non_blocking=True))
+
+
+def _share(batch_size: int, processes: int) -> int:
+    """How many images of a batch each process sees. Raises UserError unless all see as many, and two at least."""
+    if batch_size % processes or batch_size < 2 * processes:
+        raise UserError(
+            f"batch_size={batch_size} is the batch of all {processes} processes together, and each must see as many of "
+            f"its images, two at least. Choose a multiple of {processes}, from {2 * processes} up."
+        )
+    return batch_size // processes

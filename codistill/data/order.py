@@ -36,5 +36,5 @@ def rows_shown(labels: Tensor, order: str, batch_size: int) -> int:
     if order == "shuffled":
         return len(labels)
     if batch_size % 2:
-        raise UserError(f"order=class_pairs needs an even batch_size, got {batch_size}.")
+        raise UserError(f"order=class_pairs needs an even batch_size in each process, got {batch_size}.")
     return int((torch.bincount(labels) // 2 * 2).sum())

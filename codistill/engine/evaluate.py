@@ -25,8 +25,12 @@ def mean_probability(logits: Iterable[Tensor]) -> Tensor:
 
 
 def evaluate(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> Accuracy:
-    """Accuracy over all batches, in evaluation mode; the cohort is left in the mode it was in."""
+    """Accuracy over all batches, in evaluation mode; the cohort is left in the mode it was in.
+
+    Of several processes each brings its own batches, perhaps none; their counts are summed.
+    """
     was_training = cohort.training
+    runtime.processes.align(cohort)
     cohort.eval()
     teachers = cohort.answering_teachers[:1]
     correct = torch.zeros(len(cohort.students) + len(teachers) + 1, dtype=torch.int64, device=runtime.device)
@@ -39,6 +43,7 @@ def evaluate(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> Accu
             correct += torch.stack([(answer.argmax(dim=-1) == batch.labels).sum() for answer in answers])
             total += len(batch.labels)
     cohort.train(was_training)
-    percents = [100.0 * count / total for count in correct.tolist()]  # students, teacher if any, ensemble
+    *right, total = runtime.processes.sum(torch.cat([correct, correct.new_tensor([total])])).tolist()
+    percents = [100.0 * count / total for count in right]  # students, teacher if any, ensemble
     students = dict(zip(cohort.students, percents, strict=False))
     return Accuracy(students, percents[-2] if teachers else None, percents[-1])

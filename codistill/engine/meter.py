@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from codistill.engine.processes import ALONE, Processes
+
 TOTAL = "total"  # the objective, logged beside the losses that it sums
 
 
@@ -17,9 +19,10 @@ class DivergedError(RuntimeError):
 
 
 class Meter:
-    """Mean of each loss since the last ``read``."""
+    """Mean of each loss since the last ``read``, over all processes, which read at the same step."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = ALONE) -> None:
+        self._processes = processes
         self._names: list[str] = []
         self._sums: Tensor | None = None  # (losses,)
         self._finite: Tensor | None = None  # (losses,) how often each was finite
@@ -38,7 +41,7 @@ class Meter:
         """The means, and start over. Raises DivergedError naming the loss that was finite for the fewest steps."""
         if self._sums is None or self._finite is None:
             return {}
-        means, finite = torch.stack([self._sums / self._count, self._finite]).tolist()
+        means, finite = self._processes.mean(torch.stack([self._sums / self._count, self._finite])).tolist()
         count, self._sums, self._finite, self._count = self._count, None, None, 0
         fewest = min(finite)
         if fewest < count:
@@ -48,8 +51,9 @@ class Meter:
         return dict(zip(self._names, means, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """What has been added up, for a checkpoint in the middle of it."""
-        return {"names": self._names, "sums": self._sums, "finite": self._finite, "count": self._count}
+        """What has been added up, on the CPU, for a checkpoint in the middle of it."""
+        sums, finite = (None if tensor is None else tensor.cpu() for tensor in (self._sums, self._finite))
+        return {"names": self._names, "sums": sums, "finite": finite, "count": self._count}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         self._names, self._count = list(state["names"]), int(state["count"])

@@ -76,8 +76,11 @@ class Recorder:
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._batch_size, self._log_every = batch_size, log_every
         self._save_seconds, self._stop = 60.0 * save_minutes, stop
+        self._processes = runtime.processes
+        # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
+        self._ask_every = 1 if self._processes.count == 1 else log_every
         self._config_yaml = config_yaml
-        self._interval, self._whole_epoch = Meter(), Meter()
+        self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
         self.training_seconds = 0.0  # without evaluation and saving
@@ -97,15 +100,18 @@ class Recorder:
             self._folder.log({"kind": "interval", "epoch": epoch + 1, "step": step + 1, **self._figures(means)})
             self._display.line(progress)
         self._display.tick(self._progress(epoch, step + 1))
-        if (step + 1) % self._steps_per_epoch:  # after an epoch's last step there is more to do first
+        # After an epoch's last step there is more to do first.
+        if (step + 1) % self._steps_per_epoch and (step + 1) % self._ask_every == 0:
             due = time.perf_counter() - self._saved > self._save_seconds
-            if due or self._stop.number is not None:
+            asked, due_somewhere = self._processes.largest(self._stop.number or 0, due)
+            if asked or due_somewhere:
                 self._save_within_epoch(step + 1)
-            self._stop_if_asked(epoch, step + 1)
+            if asked:
+                raise Stopped(asked, epoch + 1, step + 1)
 
     def after_epoch(self, epoch: int) -> None:
         means = self._whole_epoch.read()
-        self._interval = Meter()  # intervals end with their epoch, where a resumed run begins too
+        self._interval = Meter(self._processes)  # intervals end with their epoch, where a resumed run begins too
         self._loss = means[TOTAL]
         self._check_weights()
         self._pause_clock()
@@ -115,7 +121,9 @@ class Recorder:
         accuracy = self.accuracy._asdict() if self.accuracy else None
         self._folder.log({**record, **self._figures(means), "validation_accuracy": accuracy})
         self._save((epoch + 1) * self._steps_per_epoch)
-        self._stop_if_asked(epoch, (epoch + 1) * self._steps_per_epoch)
+        (asked,) = self._processes.largest(self._stop.number or 0)
+        if asked:
+            raise Stopped(asked, epoch + 1, (epoch + 1) * self._steps_per_epoch)
 
     @property
     def images_per_second(self) -> float:
@@ -132,13 +140,14 @@ class Recorder:
             )
         load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
         self._optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random_state"])
-        if "cuda_random_state" in state and self._runtime.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_random_state"], self._runtime.device)
+        own = self._own_of(state)
+        torch.set_rng_state(own["random_state"])
+        if "cuda_random_state" in own and self._runtime.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda_random_state"], self._runtime.device)
         self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
         self._steps_timed = done = int(state["steps_done"])
         for meter, name in ((self._interval, "interval"), (self._whole_epoch, "whole_epoch")):
-            meter.restore(state["meters"][name], self._runtime.device)
+            meter.restore(own["meters"][name], self._runtime.device)
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._folder.keep_log_until(done)
@@ -161,26 +170,40 @@ class Recorder:
         self.training_seconds += time.perf_counter() - self._epoch_began
         self._epoch_began = time.perf_counter()
 
-    def _stop_if_asked(self, epoch: int, step: int) -> None:
-        if self._stop.number is not None:
-            raise Stopped(self._stop.number, epoch + 1, step)
-
     def _state(self, steps_done: int) -> dict[str, Any]:
-        state = {
+        main, *others = self._processes.gather(self._own())
+        return {
+            **main,
+            **({"other_processes": others} if others else {}),
             "cohort": self._cohort.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "config": self._config_yaml,
             "epochs_done": steps_done // self._steps_per_epoch,
             "steps_done": steps_done,
-            "meters": {"interval": self._interval.state(), "whole_epoch": self._whole_epoch.state()},
-            "random_state": torch.get_rng_state(),
             "training_seconds": self.training_seconds,
             "total_seconds": self.total_seconds,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
         }
+
+    def _own(self) -> dict[str, Any]:
+        """What of a checkpoint is another in each process."""
+        own: dict[str, Any] = {
+            "meters": {"interval": self._interval.state(), "whole_epoch": self._whole_epoch.state()},
+            "random_state": torch.get_rng_state(),
+        }
         if self._runtime.device.type == "cuda":
-            state["cuda_random_state"] = torch.cuda.get_rng_state(self._runtime.device)
-        return state
+            own["cuda_random_state"] = torch.cuda.get_rng_state(self._runtime.device)
+        return own
+
+    def _own_of(self, state: dict[str, Any]) -> dict[str, Any]:
+        """This process's part of a checkpoint. Raises UserError if there were more or fewer processes."""
+        all_of_them = [state, *state.get("other_processes", [])]
+        if len(all_of_them) != self._processes.count:
+            raise UserError(
+                f"The run in '{self._folder.path}' was trained by {len(all_of_them)} processes, now there are "
+                f"{self._processes.count}. Go on with as many as before."
+            )
+        return all_of_them[self._processes.rank]
 
     def _figures(self, means: dict[str, float]) -> dict[str, Any]:
         learning_rate = self._optimizer.param_groups[0]["lr"]

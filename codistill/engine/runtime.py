@@ -7,12 +7,13 @@ import resource
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
 from codistill.cohort import Cohort
+from codistill.engine.processes import ALONE, Processes
 from codistill.errors import UserError
 from codistill.side_by_side import SideBySide, draws_random_numbers
 
@@ -26,15 +27,24 @@ class Runtime:
 
     precision: "fp32" or "bf16" (autocast). compile: trade a minute at the start for faster steps; "auto" does where
     there is a GPU, "cuda_graphs" moreover replays a whole pass as one launch. side_by_side: students in a thread
-    each; "auto" does on a CPU wherever it changes no results.
+    each; "auto" does on a CPU wherever it changes no results. sync_batchnorm: batch normalisation over the images of
+    all processes. With several processes "auto" is off in both cases.
     """
 
     device: torch.device
     precision: str = "fp32"
     compile: Compile = False
     side_by_side: Auto = "auto"
+    sync_batchnorm: bool = False
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
+        if self.sync_batchnorm and self.device.type != "cuda":
+            raise UserError(f"sync_batchnorm=true needs CUDA devices, not {self.device.type}. Set it to false.")
+        if self.processes.count > 1 and self.compile == "cuda_graphs":
+            raise UserError("compile=cuda_graphs is for one process; there are several. Set compile=true, or false.")
+        if self.processes.count > 1 and self.side_by_side is True:
+            raise UserError("side_by_side=true is for one process; there are several. Leave it at auto.")
         if self.compile == "cuda_graphs" and self.device.type != "cuda":
             raise UserError(f"compile=cuda_graphs needs a CUDA device, not {self.device.type}. Set compile=true.")
         if self.side_by_side is True and self.device.type != "cpu":
@@ -42,6 +52,8 @@ class Runtime:
 
     def place(self, cohort: Cohort, image_shape: tuple[int, int, int]) -> Cohort:
         """Move a cohort, for images of (C, H, W), to the device. Channels-last convolutions are faster everywhere."""
+        if self.sync_batchnorm and self.processes.count > 1:
+            cohort = cast(Cohort, nn.SyncBatchNorm.convert_sync_batchnorm(cohort))
         cohort = cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -54,7 +66,8 @@ class Runtime:
 
         On a CPU each student is compiled by itself: threads do not go into one graph, and the losses cost little.
         """
-        if self.compile is False or (self.compile == "auto" and self.device.type != "cuda"):
+        automatic = self.device.type == "cuda" and self.processes.count == 1
+        if not (automatic if self.compile == "auto" else self.compile):
             return cohort
         if self.device.type == "cpu" and not cohort.method.shared_trunk:
             for student in cohort.students.values():
@@ -90,7 +103,8 @@ class Runtime:
         """What the device has left for data."""
         if self.device.type == "cuda":
             return torch.cuda.mem_get_info(self.device)[0]
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # a rule of thumb: half of the machine
+        half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # a rule of thumb: half of the machine
+        return half // self.processes.count
 
     def describe(self) -> str:
         """The device in words, with the number of threads on a CPU: it is part of what makes numbers repeatable."""
@@ -100,7 +114,7 @@ class Runtime:
 
     def _goes_side_by_side(self, cohort: Cohort, image_shape: tuple[int, int, int]) -> bool:
         """Whether to, and whether it can be. Raises UserError for a cohort that cannot and is told to."""
-        if self.side_by_side is False:
+        if self.side_by_side is False or self.processes.count > 1:  # gradients would arrive in threads
             return False
         reasons = ["The method shares a trunk."] if cohort.method.shared_trunk else []
         reasons += [

@@ -21,7 +21,7 @@ class Step:
         clip_norm: float | None = None,
     ) -> None:
         self._cohort = cohort
-        self._losses = runtime.compiled(cohort)
+        self._losses = runtime.processes.wrap(runtime.compiled(cohort))
         self._objective = objective
         self._optimizer = optimizer
         self._runtime = runtime

@@ -1,6 +1,7 @@
 """To stop when asked: Ctrl-C, or the SIGTERM of a cluster that takes its machine back.
 
-The first signal lets the running step end and be saved. A second one does not wait.
+The first signal lets the running step end and be saved. A second one does not wait, unless a launcher sends them: it
+passes on what its processes were sent already.
 """
 
 import signal
@@ -23,8 +24,8 @@ class Stopped(Exception):
 class StopRequest:
     """As a context: the signals set ``number``. Only in the main thread, for only there Python handles signals."""
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
+    def __init__(self, note: Callable[[str], None], patient: bool = False) -> None:
+        self._note, self._patient = note, patient
         self._before: dict[int, Any] = {}
         self.number: int | None = None
 
@@ -40,6 +41,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self._patient:
+            self.number = number
+            return
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number

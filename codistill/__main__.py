@@ -1,0 +1,6 @@
+"""``python -m codistill``: the command line, for launchers that start modules."""
+
+from codistill.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The run folder as processes see it that are not the main one: theirs is to train, not to write."""
+
+from typing import Any
+
+from torch import Tensor
+
+from codistill.engine.run_folder import RunFolder
+
+
+class Onlooker(RunFolder):
+    """Writes nothing and holds no lock. What stands in the folder, the main process reads for all."""
+
+    def start(self, config_yaml: str, overwrite: bool = False) -> None: ...
+
+    def begin_anew(self, config_yaml: str) -> None: ...
+
+    def log(self, record: dict[str, Any]) -> None: ...
+
+    def keep_log_until(self, step: int) -> None: ...
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None: ...
+
+    def save_student(self, name: str, weights: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+        return ""
+
+    def save_summary(self, summary: dict[str, Any]) -> None: ...
