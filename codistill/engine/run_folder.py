@@ -106,6 +106,7 @@ class RunFolder:
         """Keep the one before, too. What was logged so far is safe with it: a resumed run will not log it again."""
         data = checkpoint.seal(state)
         with self._saving("metrics.jsonl", 0):
+            (self.path / "metrics.jsonl").touch()  # nothing is logged before the first interval ends
             durable.bring_to_disk(self.path / "metrics.jsonl")
         with self._saving("checkpoint.pt", len(data)):
             self._checkpoints.save(data)
