@@ -23,6 +23,7 @@ from codistill import __version__
 from codistill.config import describe_fields
 from codistill.engine.durable import SaveError
 from codistill.engine.evaluate import Accuracy
+from codistill.engine.memory import OutOfMemory
 from codistill.engine.meter import DivergedError
 from codistill.engine.stopping import Stopped
 from codistill.errors import UserError
@@ -404,6 +405,9 @@ def main() -> None:
         raise SystemExit(1) from None
     except SaveError as error:
         errors.print(f"[bold red]Training stopped:[/bold red] {escape(str(error))}", soft_wrap=True)
+        raise SystemExit(1) from None
+    except OutOfMemory as error:
+        errors.print(f"[bold red]Out of memory:[/bold red] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from None
 
 

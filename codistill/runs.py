@@ -10,8 +10,11 @@ import torch
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
+from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
+from codistill.engine.health import Health
+from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.recorder import Display, Recorder
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
@@ -32,7 +35,7 @@ def train(
 ) -> dict[str, Any]:
     """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
 
-    Raises SaveError if the disk is full, or the folder is no longer there or writable.
+    Raises SaveError if the disk is full, or the folder is no longer there or writable, and OutOfMemory.
     """
     with RunFolder(run, display.warn) as folder:
         return _train(config, folder, display, overwrite, resume)
@@ -53,6 +56,13 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
     )
     steps = len(experiment.loader)
     stop = StopRequest(display.note)
+    health = Health(
+        cohort,
+        experiment.sample,
+        experiment.facts["class_names"],
+        experiment.runtime,
+        config.optimizer.warmup_epochs,
+    )
     recorder = Recorder(
         folder,
         cohort,
@@ -60,6 +70,8 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
         experiment.validation,
         experiment.runtime,
         display,
+        health,
+        BadBatch(folder, experiment.loader.at, steps),
         epochs=config.epochs,
         steps_per_epoch=steps,
         batch_size=config.batch_size,
@@ -85,7 +97,7 @@ def _train(config: RunConfig, folder: RunFolder, display: Display, overwrite: bo
         folder.begin_anew(config.to_yaml())
     else:
         folder.start(config.to_yaml(), overwrite)
-    with stop:
+    with stop, out_of_memory_explained(folder.path, config.batch_size):
         fit(
             cohort,
             experiment.objective,
@@ -143,6 +155,7 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
     return {
         "test_accuracy": test._asdict(),
         "validation_accuracy": validation._asdict() if validation else None,
+        "warnings": recorder.warnings,
         "parameters": {"students": students, "training_only": training_only},
         "images": experiment.sizes,
         "images_per_second": round(recorder.images_per_second, 1),
