@@ -278,3 +278,13 @@ def test_files_of_a_run_that_hold_anything_are_read_or_refused_by_name(content: 
                 reader(Path(folder))
             except UserError as error:
                 assert name in str(error)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5_000, b"[]\n", b'{"kind": "epoch"}\n'])
+def test_files_of_a_run_that_nest_or_count_too_far_or_hold_no_records_are_refused(
+    tmp_path: Path, content: bytes
+) -> None:
+    for name, reader in READERS.items():
+        (tmp_path / name).write_bytes(content + b"\n")
+        with pytest.raises(UserError, match=f"{name}' is damaged"):
+            reader(tmp_path)
