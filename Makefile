@@ -1,6 +1,6 @@
 # make demo   train two students on handwritten digits, alone and together, and compare (a few minutes)
 # make test   the test suite
-# make test-slow   what takes minutes: a run killed more than fifty times
+# make test-slow   what takes minutes: a run killed more than fifty times, thousands of odd inputs
 # make lint   style and types
 # Each creates .venv and installs what it needs when that is missing.
 
@@ -33,4 +33,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ from codistill import __version__
 from codistill.config import describe_fields
 from codistill.engine.durable import SaveError
 from codistill.engine.evaluate import Accuracy
+from codistill.engine.memory import OutOfMemory
 from codistill.engine.meter import DivergedError
 from codistill.engine.processes import ProcessLost, is_main, leave
 from codistill.engine.stopping import Stopped
@@ -415,6 +416,9 @@ def main() -> None:
         leave(1)
     except SaveError as error:
         errors.print(f"[bold red]Training stopped:[/bold red] {escape(str(error))}", soft_wrap=True)
+        leave(1)
+    except OutOfMemory as error:
+        errors.print(f"[bold red]Out of memory:[/bold red] {escape(str(error))}", soft_wrap=True)
         leave(1)
 
 

@@ -95,10 +95,14 @@ class Cohort(nn.Module):
             losses = {name: loss * pace.get(name.split("/")[0], one).detach() for name, loss in losses.items()}
         return losses
 
+    def see(self, images: Tensor) -> dict[str, StudentOutput]:
+        """What each student says about upright images (B, C, H, W)."""
+        looks = self.look(self._students, {name: {CLEAN: images} for name in self.students}, self.view_statistics)
+        return {name: views[CLEAN] for name, views in looks.items()}
+
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, K) of each student, and of each teacher that has an answer of its own."""
-        looks = self.look(self._students, {name: {CLEAN: images} for name in self.students}, self.view_statistics)
-        outputs = {name: views[CLEAN] for name, views in looks.items()}
+        outputs = self.see(images)
         logits = {name: output.logits for name, output in outputs.items()}
         for name in self.answering_teachers:
             answer = self._teacher(name).predict(outputs)

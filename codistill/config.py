@@ -156,6 +156,14 @@ class RunConfig(Strict):
         method = named(given.get("method", METHOD), "method", METHODS)
         return {**given, "students": students, "tasks": tasks, "method": method}
 
+    @field_validator("weights")
+    @classmethod
+    def _names_losses(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name in given:
+            if not name.isprintable():  # nor could half a character be written into config.yaml
+                raise ValueError(f"should name losses in printable characters, not {name!r}")
+        return given
+
     @field_validator("device")
     @classmethod
     def _is_a_device(cls, given: str) -> str:

@@ -108,7 +108,8 @@ def _facts(run: Path) -> dict[str, Any]:
 
     gather("checkpoint", _timeless(checkpoint.read(run / "checkpoint.pt")))
     gather("metrics", [_timeless(line) for line in run_files.read_metrics(run)])
-    gather("summary", {"test_accuracy": run_files.read_summary(run)["test_accuracy"]})
+    summary = run_files.read_summary(run)
+    gather("summary", {key: summary[key] for key in ("test_accuracy", "warnings")})
     for path in sorted((run / "students").iterdir()):
         with safe_open(path, framework="pt") as file:  # not byte by byte: safetensors orders metadata at random
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)

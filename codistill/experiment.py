@@ -29,6 +29,8 @@ from codistill.objective import Objective
 from codistill.student import Student, StudentShape, observe_shapes
 from codistill.tasks import TASKS, Task
 
+SAMPLE = 1000  # validation images that are enough to see whether students collapse
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -41,6 +43,7 @@ class Experiment:
     loader: TrainLoader
     validation: EvaluationLoader | None
     test: EvaluationLoader
+    sample: EvaluationLoader | None  # of the validation images, for another look at the students after each epoch
     runtime: Runtime
     facts: dict[str, Any]  # class names, image size, mean and std: what a student needs to be used alone
     sizes: dict[str, int]  # images per split
@@ -102,8 +105,13 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     classes = len(splits.train.class_names)
     data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source)}."
     validation = once(splits.validation)
+    sample = None
+    if splits.validation is not None:
+        sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
     train, warnings = splits.train, [*source.warnings, *_warnings(cohort)]
-    return Experiment(config, cohort, objective, train, loader, validation, test, runtime, facts, sizes, data, warnings)
+    return Experiment(
+        config, cohort, objective, train, loader, validation, test, sample, runtime, facts, sizes, data, warnings
+    )
 
 
 def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:

@@ -11,6 +11,7 @@ from codistill.strict_yaml import read_yaml
 # What readers of a run rely on, and its kind. A file without it is not as a run wrote it.
 _NUMBER = (int, float)
 _CONFIG = {"students": dict, "tasks": list, "method": {"name": str}, "seed": int}
+_RECORD = {"kind": str, "epoch": int, "step": int}  # a line of metrics.jsonl
 _SUMMARY = {
     "test_accuracy": {"students": dict, "teacher": (*_NUMBER, type(None)), "ensemble": _NUMBER},
     "parameters": {"students": dict, "training_only": int},
@@ -47,9 +48,13 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that was cut off when its process was killed is left out."""
     lines = read_bytes(run, "metrics.jsonl").split(b"\n")
     try:
-        return [json.loads(line) for line in lines[:-1]]  # whole lines end with a newline
-    except ValueError as error:
+        records = [json.loads(line) for line in lines[:-1]]  # whole lines end with a newline
+    except (ValueError, RecursionError) as error:
         raise UserError(f"'{run}/metrics.jsonl' is damaged: {error}") from error
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, dict) or list(misfits(record, _RECORD)):
+            raise UserError(f"'{run}/metrics.jsonl' is damaged: line {number} is none that a run wrote.")
+    return records
 
 
 def differing_keys(ours: str, theirs: str) -> list[str]:
@@ -78,7 +83,7 @@ def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str =
 def _mapping(run: Path, name: str, parse: Callable[[bytes], Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
     try:
         content = parse(read_bytes(run, name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of brackets in brackets in brackets
         raise UserError(f"'{run}/{name}' is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise UserError(f"'{run}/{name}' is damaged: it holds no keys and values.")

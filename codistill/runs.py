@@ -10,8 +10,11 @@ import torch
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
+from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
+from codistill.engine.health import Health
+from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
 from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
@@ -37,7 +40,7 @@ def train(
 
     Called in each of several processes that a launcher started, they train together and the main one writes. One that
     the launcher restarted goes on with the run that is there. Raises SaveError if the disk is full, or the folder is
-    no longer there or writable, and ProcessLost if another process ended.
+    no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
     """
     processes = join(config.device)
     with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder:
@@ -65,6 +68,13 @@ def _train(
     )
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
+    health = Health(
+        cohort,
+        experiment.sample,
+        experiment.facts["class_names"],
+        experiment.runtime,
+        config.optimizer.warmup_epochs,
+    )
     recorder = Recorder(
         folder,
         cohort,
@@ -72,6 +82,8 @@ def _train(
         experiment.validation,
         experiment.runtime,
         display,
+        health,
+        BadBatch(folder, experiment.loader.at, steps),
         epochs=config.epochs,
         steps_per_epoch=steps,
         batch_size=config.batch_size,
@@ -97,7 +109,7 @@ def _train(
         folder.begin_anew(config.to_yaml())
     else:
         processes.on_main(lambda: folder.start(config.to_yaml(), overwrite))
-    with stop:
+    with stop, out_of_memory_explained(folder.path, config.batch_size):
         fit(
             cohort,
             experiment.objective,
@@ -155,6 +167,7 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
     return {
         "test_accuracy": test._asdict(),
         "validation_accuracy": validation._asdict() if validation else None,
+        "warnings": recorder.warnings,
         "parameters": {"students": students, "training_only": training_only},
         "images": experiment.sizes,
         "images_per_second": round(recorder.images_per_second, 1),

@@ -126,3 +126,19 @@ def hidden_cells(draw: int, count: int) -> list[int]:
 def mean_squared_error(decoded: Tensor, images: Tensor) -> float:
     pairs = list(zip(decoded.flatten().tolist(), images.flatten().tolist(), strict=True))
     return sum((a - b) ** 2 for a, b in pairs) / len(pairs)
+
+
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    """HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)) of the linear kernels, each centred as H K H with H = I - 1/n."""
+
+    def centred_kernel(z: list[list[float]]) -> list[list[float]]:
+        n = len(z)
+        kernel = [[sum(a * b for a, b in zip(u, v, strict=True)) for v in z] for u in z]
+        rows = [sum(row) / n for row in kernel]
+        return [[kernel[i][j] - rows[i] - rows[j] + sum(rows) / n for j in range(n)] for i in range(n)]
+
+    def hsic(k: list[list[float]], other: list[list[float]]) -> float:
+        return sum(a * b for u, v in zip(k, other, strict=True) for a, b in zip(u, v, strict=True))
+
+    k, other = centred_kernel(x.tolist()), centred_kernel(y.tolist())
+    return hsic(k, other) / math.sqrt(hsic(k, k) * hsic(other, other))

@@ -126,6 +126,7 @@ def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
         ("tasks=[{name: supcon, temperature: 0}, none]", "temperature should be greater than 0"),
         ("tasks=[{name: supcon, weight: -1}, none]", "weight should be greater than or equal to 0"),
         ("weights={'*/ce': .nan}", "weights"),
+        ('weights={"\\ud800": 1}', "weights should name losses in printable characters"),
         ("optimizer.warmup_epochs=.inf", "optimizer.warmup_epochs should be a finite number"),
         ("optimizer.momentum=0", "does not go with Nesterov"),
         ("students={a: {x: 1}, b: resnet8}", "Unknown model"),

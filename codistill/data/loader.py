@@ -83,6 +83,12 @@ class TrainLoader:
             images, *extra = (self._augmented(padded, at, corner[:, part], flips[part]) for corner, flips in crops)
             yield Batch(images, self._labels[rows], tuple(extra), draws[part])
 
+    def at(self, step: int) -> tuple[Tensor, Batch]:
+        """The rows (B,) of the images, and the batch, of a step counted from 0 over all epochs."""
+        epoch, index = divmod(step, len(self))
+        order = self._order(self._labels, self._generator(epoch, 0))
+        return order.split(self._batch_size)[index][self._part], next(self.epoch(epoch, index))
+
     def _draw(
         self, count: int, generators: Sequence[torch.Generator], for_draws: torch.Generator
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:

@@ -3,6 +3,7 @@
 It also knows which loss stopped being finite first, without a look at the device in between.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,14 @@ TOTAL = "total"  # the objective, logged beside the losses that it sums
 
 
 class DivergedError(RuntimeError):
-    """A loss or a weight is NaN or infinite; training cannot go on from here."""
+    """A loss or a weight is NaN or infinite; training cannot go on from here.
+
+    steps_ago: when it became so; 1 is the last step.
+    """
+
+    def __init__(self, message: str, steps_ago: int = 1) -> None:
+        super().__init__(message)
+        self.steps_ago = steps_ago
 
 
 class Meter:
@@ -47,7 +55,8 @@ class Meter:
         if fewest < count:
             culprits = [name for name, steps in zip(self._names, finite, strict=True) if steps == fewest]
             culprits = [name for name in culprits if name != TOTAL] or [TOTAL]
-            raise DivergedError(f"Loss {', '.join(culprits)} is NaN or infinite.")
+            # What is not finite once stays so: its gradient has reached the weights.
+            raise DivergedError(f"Loss {', '.join(culprits)} is NaN or infinite.", math.ceil(count - fewest))
         return dict(zip(self._names, means, strict=True))
 
     def state(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The run folder as processes see it that are not the main one: theirs is to train, not to write."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +20,9 @@ class Onlooker(RunFolder):
     def keep_log_until(self, step: int) -> None: ...
 
     def save_checkpoint(self, state: dict[str, Any]) -> None: ...
+
+    def save_bad_batch(self, tensors: dict[str, Tensor], where: dict[str, int]) -> Path:
+        return self.path / "bad_batch.safetensors"
 
     def save_student(self, name: str, weights: dict[str, Tensor], metadata: dict[str, Any]) -> str:
         return ""

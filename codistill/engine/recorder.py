@@ -9,7 +9,9 @@ from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.cohort import Cohort
+from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.health import Health
 from codistill.engine.meter import TOTAL, DivergedError, Meter
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
@@ -48,7 +50,7 @@ class Display(Protocol):
         """Before training, what is good to know."""
 
     def warn(self, text: str) -> None:
-        """Before training, for what is possible but hardly meant."""
+        """Before training, for what is possible but hardly meant; during training, for students that collapse."""
 
 
 class Recorder:
@@ -62,6 +64,8 @@ class Recorder:
         validation: Iterable[Batch] | None,
         runtime: Runtime,
         display: Display,
+        health: Health,
+        bad_batch: BadBatch,
         *,
         epochs: int,
         steps_per_epoch: int,
@@ -73,6 +77,7 @@ class Recorder:
     ) -> None:
         self._folder, self._cohort, self._optimizer = folder, cohort, optimizer
         self._validation, self._runtime, self._display = validation, runtime, display
+        self._health, self._bad_batch = health, bad_batch
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._batch_size, self._log_every = batch_size, log_every
         self._save_seconds, self._stop = 60.0 * save_minutes, stop
@@ -94,7 +99,7 @@ class Recorder:
         self._whole_epoch.update(named)
         self._steps_timed += 1
         if (step + 1) % self._log_every == 0:
-            means = self._interval.read()  # raises if a loss is no longer finite
+            means = self._read(self._interval, step + 1)
             self._loss = means[TOTAL]
             progress = self._progress(epoch, step + 1)
             self._folder.log({"kind": "interval", "epoch": epoch + 1, "step": step + 1, **self._figures(means)})
@@ -110,16 +115,19 @@ class Recorder:
                 raise Stopped(asked, epoch + 1, step + 1)
 
     def after_epoch(self, epoch: int) -> None:
-        means = self._whole_epoch.read()
+        means = self._read(self._whole_epoch, (epoch + 1) * self._steps_per_epoch)
         self._interval = Meter(self._processes)  # intervals end with their epoch, where a resumed run begins too
         self._loss = means[TOTAL]
-        self._check_weights()
+        self._check_weights((epoch + 1) * self._steps_per_epoch)
         self._pause_clock()
         if self._validation is not None:
             self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
         record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
         accuracy = self.accuracy._asdict() if self.accuracy else None
-        self._folder.log({**record, **self._figures(means), "validation_accuracy": accuracy})
+        warnings = self._health.check(epoch, means)
+        for warning in warnings:
+            self._display.warn(warning)
+        self._folder.log({**record, **self._figures(means), "validation_accuracy": accuracy, "warnings": warnings})
         self._save((epoch + 1) * self._steps_per_epoch)
         (asked,) = self._processes.largest(self._stop.number or 0)
         if asked:
@@ -129,6 +137,11 @@ class Recorder:
     def images_per_second(self) -> float:
         """Images per second of training, in the epochs that are done; each counts once, whoever sees it."""
         return self._steps_timed * self._batch_size / max(self.training_seconds, 1e-9)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of students that collapsed, in the order in which they were told."""
+        return list(self._health.told.values())
 
     def restore(self, state: dict[str, Any]) -> int:
         """Take up training from a checkpoint; returns how many steps are done."""
@@ -150,11 +163,12 @@ class Recorder:
             meter.restore(own["meters"][name], self._runtime.device)
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
+        self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
         self._folder.keep_log_until(done)
         return done
 
     def _save_within_epoch(self, steps_done: int) -> None:
-        self._check_weights()
+        self._check_weights(steps_done)
         self._pause_clock()
         self._save(steps_done)
 
@@ -183,6 +197,7 @@ class Recorder:
             "training_seconds": self.training_seconds,
             "total_seconds": self.total_seconds,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
+            "warnings": self._health.told,
         }
 
     def _own(self) -> dict[str, Any]:
@@ -221,8 +236,17 @@ class Recorder:
         left = (total - done) * self._batch_size / speed
         return Progress(epoch + 1, self._epochs, done, total, self._loss, self.accuracy, speed, left)
 
-    def _check_weights(self) -> None:
+    def _read(self, meter: Meter, steps_done: int) -> dict[str, float]:
+        """The means. Raises DivergedError if a loss is no longer finite, and keeps the batch that made it so."""
+        try:
+            return meter.read()
+        except DivergedError as error:
+            raise self._bad_batch.kept(error, steps_done) from None
+
+    def _check_weights(self, steps_done: int) -> None:
         """The last update may have gone wrong after the last loss was fine: do not save it."""
         for name, parameters in self._cohort.parameter_groups().items():
             if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
-                raise DivergedError(f"A weight of '{name}' is NaN or infinite.")
+                self._read(self._whole_epoch, steps_done)  # within an epoch: a loss may have been first
+                error = DivergedError(f"A weight of '{name}' is NaN or infinite.")
+                raise self._bad_batch.kept(error, steps_done)

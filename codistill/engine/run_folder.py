@@ -6,6 +6,7 @@
     checkpoint.previous.pt    after the epoch before, until the run is finished
     students/NAME.safetensors one student alone, after training
     summary.json              written last: a folder that has one is finished
+    bad_batch.safetensors     the batch on which training diverged, if it did
     .lock                     held while a process trains here
 
 Files are written beside their place and renamed, so that nobody ever reads half of one; a line of metrics.jsonl is
@@ -65,7 +66,7 @@ class RunFolder:
                 self._check_free()
             # The configuration goes first, and comes last: whoever is killed in between leaves nothing to resume.
             (self.path / "config.yaml").unlink(missing_ok=True)
-            for name in ("summary.json", "metrics.jsonl"):
+            for name in ("summary.json", "metrics.jsonl", "bad_batch.safetensors"):
                 (self.path / name).unlink(missing_ok=True)
             self._checkpoints.remove()
             for stale in self.path.glob("students/*.safetensors*"):
@@ -106,7 +107,7 @@ class RunFolder:
         """Keep the one before, too. What was logged so far is safe with it: a resumed run will not log it again."""
         data = checkpoint.seal(state)
         with self._saving("metrics.jsonl", 0):
-            durable.append(self.path / "metrics.jsonl", b"")  # it may be that nothing was logged yet
+            (self.path / "metrics.jsonl").touch()  # nothing is logged before the first interval ends
             durable.bring_to_disk(self.path / "metrics.jsonl")
         with self._saving("checkpoint.pt", len(data)):
             self._checkpoints.save(data)
@@ -121,6 +122,12 @@ class RunFolder:
         data = save(plain, {key: json.dumps(value) for key, value in metadata.items()})
         self._save(f"students/{name}.safetensors", data)
         return hashlib.sha256(data).hexdigest()
+
+    def save_bad_batch(self, tensors: dict[str, Tensor], metadata: dict[str, int]) -> Path:
+        """The batch on which training diverged, for inspection; metadata values are stored as JSON."""
+        plain = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+        self._save("bad_batch.safetensors", save(plain, {key: json.dumps(value) for key, value in metadata.items()}))
+        return self.path / "bad_batch.safetensors"
 
     def load_student(self, name: str) -> dict[str, Tensor]:
         path = self.path / "students" / f"{name}.safetensors"

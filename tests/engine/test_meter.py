@@ -25,5 +25,6 @@ def test_the_loss_that_was_not_finite_first_is_named_even_if_all_are_nan_later()
     meter.update(losses(a=1.0, b=1.0))
     meter.update(losses(a=1.0, b=float("inf")))
     meter.update(losses(a=float("nan"), b=float("nan")))
-    with pytest.raises(DivergedError, match=r"^Loss b is NaN or infinite"):
+    with pytest.raises(DivergedError, match=r"^Loss b is NaN or infinite") as caught:
         meter.read()
+    assert caught.value.steps_ago == 2

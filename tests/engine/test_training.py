@@ -9,14 +9,18 @@ import pytest
 import torch
 import yaml
 from cohorts import Silent
+from safetensors import safe_open
+from safetensors.torch import load_file
 
-from codistill import UserError, runs
+from codistill import Batch, Cohort, Objective, UserError, cli, runs
 from codistill.config import RunConfig, make_config
-from codistill.engine import checkpoint
+from codistill.engine import checkpoint, health
+from codistill.engine.durable import SaveError
 from codistill.engine.meter import DivergedError
 from codistill.engine.recorder import Recorder
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.stopping import Stopped
+from codistill.experiment import build
 from codistill.run_files import read_config, read_metrics, read_summary
 
 SHORT = {"students": {"a": "resnet8", "b": "resnet8"}, "data": {"name": "digits", "per_class": 12}, "batch_size": 32}
@@ -93,6 +97,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = short(epochs=4, log_every=4)
+    monkeypatch.setattr(health, "ALIKE", -1.0)  # warned of in epoch 2, which the resumed run must know
     run(config, tmp_path / "whole")
 
     after_step = Recorder.after_step
@@ -111,7 +116,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
     run(config, tmp_path / "broken", resume=True)
     torch.testing.assert_close(weights(tmp_path / "broken"), weights(tmp_path / "whole"), atol=0, rtol=0)
     assert steady(tmp_path / "broken") == steady(tmp_path / "whole")
-    assert read_summary(tmp_path / "broken")["test_accuracy"] == read_summary(tmp_path / "whole")["test_accuracy"]
+    broken, whole = read_summary(tmp_path / "broken"), read_summary(tmp_path / "whole")
+    assert (broken["test_accuracy"], broken["warnings"]) == (whole["test_accuracy"], whole["warnings"])
+    assert [warning for warning in whole["warnings"] if warning.startswith("Epoch 2: students 'a' and 'b'")]
 
 
 @pytest.mark.parametrize("method", ["collaborative", "switokd"])
@@ -187,9 +194,96 @@ def test_a_loss_that_turns_nan_stops_the_run_with_its_name_and_keeps_the_last_go
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -> None:
-    from safetensors import safe_open
+@pytest.mark.parametrize("log_every", [2, 100])
+def test_the_batch_on_which_a_loss_turned_nan_is_kept_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
+) -> None:
+    forward, seen = Cohort.forward, []
 
+    def noted(self: Cohort, batch: Batch) -> dict[str, torch.Tensor]:
+        seen.append(batch)
+        losses = forward(self, batch)
+        return {**losses, "a/ce": losses["a/ce"] * (float("nan") if len(seen) > 5 else 1.0)}  # one step is dry
+
+    monkeypatch.setattr(Cohort, "forward", noted)
+    config = short(log_every=log_every, epochs=3)
+    where = r"in epoch 2, step 5\. The batch of that step is in '.*run/bad_batch\.safetensors'"
+    with pytest.raises(DivergedError, match=where):
+        run(config, tmp_path / "run")
+    kept = load_file(tmp_path / "run" / "bad_batch.safetensors")
+    torch.testing.assert_close(kept["images"], seen[5].images, atol=0, rtol=0)
+    assert torch.equal(kept["labels"], seen[5].labels)
+    assert torch.equal(kept["draws"], seen[5].draws)
+    assert torch.equal(build(config).train_images.labels[kept["rows"]], kept["labels"])
+    with safe_open(tmp_path / "run" / "bad_batch.safetensors", "pt") as file:
+        assert file.metadata() == {"epoch": "2", "step": "5"}
+
+    monkeypatch.setattr(Cohort, "forward", forward)
+    run(config, tmp_path / "run", overwrite=True)
+    assert not (tmp_path / "run" / "bad_batch.safetensors").exists()
+
+
+def test_the_batch_after_which_a_weight_is_not_finite_is_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_step = Recorder.after_step
+
+    def spoil(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
+        if step == 2:
+            self._cohort.students["b"].classifier.bias.data[0] = float("inf")
+        after_step(self, epoch, step, *rest)
+
+    monkeypatch.setattr(Recorder, "after_step", spoil)
+    with pytest.raises(DivergedError, match=r"A weight of 'b' is NaN or infinite\..*step 3\. The batch of that step"):
+        run(short(), tmp_path / "run")
+
+
+def test_a_disk_too_full_for_the_bad_batch_does_not_hide_that_training_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*rest: Any) -> None:
+        raise SaveError
+
+    monkeypatch.setattr(RunFolder, "save_bad_batch", full)
+    monkeypatch.setattr(Objective, "__call__", lambda self, losses, progress: losses["a/ce"] * float("nan"))
+    with pytest.raises(DivergedError, match=r"^Loss total is NaN or infinite\. It was so first in epoch 1, step 1\.$"):
+        run(short(), tmp_path / "run")
+
+
+def test_when_memory_runs_out_the_message_says_what_to_change_and_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy(self: Recorder, *rest: Any) -> None:
+        torch.empty(2**60, dtype=torch.uint8)
+
+    def on_a_gpu(self: Recorder, *rest: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.chdir(tmp_path)
+    for number, out_of_memory in enumerate((greedy, on_a_gpu)):
+        monkeypatch.setattr(Recorder, "after_step", out_of_memory)
+        given = ["epochs=1", "data.per_class=12", "batch_size=32", f"run=r{number}"]
+        monkeypatch.setattr("sys.argv", ["codistill", "train", *given])
+        with pytest.raises(SystemExit) as exit_of_process:
+            cli.main()
+        assert exit_of_process.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith("Out of memory: a step with batch_size=32 does not fit.")
+        assert said.count("\n") == 1
+        for words in ("fraction", "data.image_size", "precision=bf16", f"train r{number}/config.yaml batch_size=16"):
+            assert words in said
+        assert f"codistill train --resume r{number}" in said
+
+
+def test_another_error_of_pytorch_is_not_taken_for_a_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorder, "after_step", lambda *rest: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        run(short(), tmp_path / "run")
+
+
+def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -> None:
     from codistill import load_student
 
     run(short(), tmp_path / "run")
