@@ -31,5 +31,5 @@ def test_the_row_without_a_partner_changes_from_epoch_to_epoch() -> None:
 
 
 def test_pairs_do_not_fit_into_batches_of_odd_size() -> None:
-    with pytest.raises(UserError, match="even batch_size, got 3"):
+    with pytest.raises(UserError, match="even batch_size in each process, got 3"):
         rows_shown(LABELS, "class_pairs", 3)
