@@ -26,7 +26,6 @@ row pair_eager $naive $pair $dml
 row pair_compiled $naive $pair $dml compile=true
 row pair_busy $naive --load 2 $pair $dml
 row pair_rotation_contrastive $naive $pair "tasks=[rotation,contrastive]" --steps 2
-row pair_one_by_one $naive $pair $dml side_by_side=false
 
 # How cost grows: with students, image size and views.
 ours="--rounds 5 --steps 5"
