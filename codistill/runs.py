@@ -136,7 +136,8 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
-    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False}  # these belong to the device that trained
+    # How it was sped up belongs to the device that trained.
+    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False}
     experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device}))
     built = "the run's config.yaml"
     load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)
