@@ -54,6 +54,7 @@ class Against(StrEnum):
 
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+ConfigArguments = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)]
 
 
 def _keys_help() -> str:
@@ -83,9 +84,7 @@ def _train_help() -> str:
 
 @app.command("train", help=_train_help())
 def train_command(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)
-    ] = None,
+    arguments: ConfigArguments = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this run folder, after its last saved step.", show_default=False)
     ] = None,
@@ -94,7 +93,7 @@ def train_command(
     from codistill import runs
     from codistill.display import choose_display
 
-    arguments = list(arguments or [])
+    recipe, given = _recipe_and_keys(arguments)
     if resume is not None:
         if arguments or overwrite:
             raise UserError("--resume goes on with the run's own configuration: give no recipe, keys or --overwrite.")
@@ -102,12 +101,10 @@ def train_command(
             raise UserError(f"Run '{resume}' is finished: there is nothing to resume.")
         config, run = runs.read_run_config(resume), resume
     else:
-        recipe = Path(arguments.pop(0)) if arguments and "=" not in arguments[0] else None
-        given = [argument for argument in arguments if not argument.startswith("run=")]
-        folders = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
+        folders = [argument.removeprefix("run=") for argument in given if argument.startswith("run=")]
         if "" in folders:
             raise UserError("run= should name a folder.")
-        config = load_config(recipe, given)
+        config = load_config(recipe, [argument for argument in given if not argument.startswith("run=")])
         run = Path(folders[-1]) if folders else _new_run(f"{config.method.name}-seed{config.seed}")
 
     try:
@@ -124,6 +121,13 @@ def train_command(
     _print_accuracy(Accuracy(**summary["test_accuracy"]))
     _print_parameters(summary["parameters"])
     console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {run}")
+
+
+def _recipe_and_keys(arguments: list[str] | None) -> tuple[Path | None, list[str]]:
+    """``[RECIPE] [KEY=VALUE]...``: only a recipe, and only in the first place, is without ``=``."""
+    if arguments and "=" not in arguments[0]:
+        return Path(arguments[0]), arguments[1:]
+    return None, arguments or []
 
 
 def _new_run(name: str) -> Path:
@@ -166,9 +170,7 @@ def compare_command(
 
 @app.command("bench")
 def bench_command(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)
-    ] = None,
+    arguments: ConfigArguments = None,
     against: Annotated[
         Against | None, typer.Option(help="Time this loop too, round by round in turn.", show_default=False)
     ] = None,
@@ -184,9 +186,7 @@ def bench_command(
     """
     from codistill.bench.bench import bench
 
-    words = list(arguments or [])
-    recipe = Path(words.pop(0)) if words and "=" not in words[0] else None
-    config = load_config(recipe, words)
+    config = load_config(*_recipe_and_keys(arguments))
     note = (lambda text: None) if as_json else (lambda text: errors.print(text, style="dim"))
     result = bench(config, against_naive=against is not None, rounds=rounds, steps=steps, load=load, note=note)
     if as_json:

@@ -68,6 +68,11 @@ class OptimizerConfig(_Section):
     warmup_epochs: float = Field(1.0, ge=0, description="linear, from 0")
     clip_norm: float | None = Field(None, gt=0, description="of the gradient of each student, task and teacher")
 
+    @property
+    def sgd(self) -> dict[str, Any]:
+        """What is the same in every step, as ``torch.optim.SGD`` names it."""
+        return self.model_dump(include={"momentum", "nesterov", "weight_decay"})
+
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "OptimizerConfig":
         if self.nesterov and self.momentum == 0:

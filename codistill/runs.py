@@ -26,11 +26,8 @@ from codistill.experiment import Experiment, build, choose_runtime
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
-ADDED_LATER = {
-    "side_by_side",
-    "save_minutes",
-    "sync_batchnorm",
-}  # keys that run folders of earlier versions lack; their defaults change no results
+# Keys that run folders of earlier versions lack; their defaults change no results.
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm"}
 
 
 def train(
@@ -59,13 +56,7 @@ def _train(
         state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
     experiment = processes.together(lambda: build(config, display.decoding, choose_runtime(config, processes)))
     config, cohort = experiment.config, experiment.cohort
-    optimizer = experiment.runtime.optimizer(
-        [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()],
-        lr=config.optimizer.lr,
-        momentum=config.optimizer.momentum,
-        nesterov=config.optimizer.nesterov,
-        weight_decay=config.optimizer.weight_decay,
-    )
+    optimizer = experiment.runtime.optimizer(cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
     health = Health(

@@ -1,6 +1,7 @@
 """Small cohorts and batches for tests."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from backbones import PlainCNN, TinyViT
@@ -87,3 +88,14 @@ def assert_compiled_losses_are_the_same(cohort: Cohort) -> None:
     compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")(batch)
     cohort.load_state_dict(state)  # batch normalisation and running means have seen the batch
     torch.testing.assert_close(compiled, cohort(batch), atol=1e-5, rtol=1e-5)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Inside, PyTorch works with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

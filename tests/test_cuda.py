@@ -26,8 +26,7 @@ def steps(name: str, check_synchronisation: bool = False, **settings: Any) -> li
     """The objective of a few steps on a GPU, still there."""
     config = make_config({**RUNS[name], "data": "digits", "batch_size": 64, "compile": False, **settings})
     experiment = build(config)
-    groups = [{"params": parameters} for parameters in experiment.cohort.parameter_groups().values()]
-    optimizer = experiment.runtime.optimizer(groups, lr=0.0, momentum=0.9)
+    optimizer = experiment.runtime.optimizer(experiment.cohort, lr=0.0, momentum=0.9)
     step = Step(experiment.cohort, experiment.objective, optimizer, experiment.runtime)
     experiment.cohort.train()
     totals = []

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from cohorts import threads
 
 from codistill.config import make_config
 from codistill.engine.step import Step
@@ -33,8 +34,7 @@ TOLERANCES: list[tuple[dict[str, Any], float]] = [
 def curve(name: str, settings: dict[str, Any]) -> list[dict[str, float]]:
     config = make_config({**RUNS[name], "data": "digits", "batch_size": 64, "seed": 0, **settings})
     experiment = build(config)
-    groups = [{"params": parameters} for parameters in experiment.cohort.parameter_groups().values()]
-    optimizer = experiment.runtime.optimizer(groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = experiment.runtime.optimizer(experiment.cohort, lr=0.0, momentum=0.9, nesterov=True, weight_decay=5e-4)
     step = Step(experiment.cohort, experiment.objective, optimizer, experiment.runtime)
     experiment.cohort.train()
     found = []
@@ -50,12 +50,8 @@ def curve(name: str, settings: dict[str, Any]) -> list[dict[str, float]]:
 @pytest.mark.parametrize(("settings", "tolerance"), TOLERANCES, ids=lambda value: str(value))
 def test_losses_are_the_recorded_ones(name: str, settings: dict[str, Any], tolerance: float) -> None:
     recorded = json.loads((GOLDEN / f"{name}.json").read_text())
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2 if "side_by_side" in settings else 1)
-    try:
+    with threads(2 if "side_by_side" in settings else 1):
         found = curve(name, settings)
-    finally:
-        torch.set_num_threads(threads)
     assert len(found) == len(recorded) == STEPS
     for number, (step, golden) in enumerate(zip(found, recorded, strict=True)):
         assert step.keys() == golden.keys()

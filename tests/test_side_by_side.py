@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from backbones import PlainCNN, TinyViT
-from cohorts import SIZE, gradients, make_batch, make_cohort
+from cohorts import SIZE, gradients, make_batch, make_cohort, threads
 from torch import Tensor
 
 from codistill import Cohort, Student, UserError
@@ -19,18 +19,14 @@ TWO = {"a": "resnet8", "b": "cnn"}
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
+    with threads(2):
+        yield
 
 
 def step(look: Look, method: str, view_statistics: str = "together", **settings: object) -> dict[str, Tensor]:

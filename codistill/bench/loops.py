@@ -7,7 +7,6 @@ every step. It is what public training loops do, without their evaluation.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,8 +51,7 @@ class Ours(Loop):
     def __init__(self, config: RunConfig) -> None:
         self.experiment = build(config)
         cohort, runtime = self.experiment.cohort, self.experiment.runtime
-        groups = [{"params": parameters, "name": name} for name, parameters in cohort.parameter_groups().items()]
-        optimizer = runtime.optimizer(groups, **sgd_settings(config))
+        optimizer = runtime.optimizer(cohort, lr=LEARNING_RATE, **config.optimizer.sgd)
         self._step = Step(cohort, self.experiment.objective, optimizer, runtime, config.optimizer.clip_norm)
 
     def batches(self) -> Iterator[Batch]:
@@ -80,7 +78,8 @@ class Plain(Loop):
         cohort = self.experiment.cohort
         self._clip_norm = config.optimizer.clip_norm
         self._optimizers = [
-            torch.optim.SGD(parameters, **sgd_settings(config)) for parameters in cohort.parameter_groups().values()
+            torch.optim.SGD(parameters, lr=LEARNING_RATE, **config.optimizer.sgd)
+            for parameters in cohort.parameter_groups().values()
         ]
         self._losses: dict[str, Tensor] = {}
         facts = self.experiment.facts
@@ -161,13 +160,3 @@ class PilImages(Dataset[tuple[list[Tensor], int]]):
 
 
 LOOPS: dict[str, Callable[[RunConfig], Loop]] = {"ours": Ours, "naive": Plain}
-
-
-def sgd_settings(config: RunConfig) -> dict[str, Any]:
-    optimizer = config.optimizer
-    return {
-        "lr": LEARNING_RATE,
-        "momentum": optimizer.momentum,
-        "nesterov": optimizer.nesterov,
-        "weight_decay": optimizer.weight_decay,
-    }

@@ -20,9 +20,8 @@ def decode(file: str | BytesIO) -> NDArray[np.uint8]:
     """(H, W, 3). Raises ValueError that says what is wrong with the file."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of metadata that nobody reads here, and of sizes, which are an error below
+            # Of metadata that nobody reads here, and of sizes, which are an error below.
+            warnings.simplefilter("ignore")
             with Image.open(file, formats=FORMATS) as image:
                 _check_size(*image.size)
                 ImageOps.exif_transpose(image, in_place=True)

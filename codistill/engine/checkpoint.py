@@ -1,7 +1,7 @@
 """Checkpoints that say whether they are whole.
 
-    checkpoint.pt           after the last finished epoch
-    checkpoint.previous.pt  after the one before it, in case the last one is damaged
+    checkpoint.pt           after the last saved step
+    checkpoint.previous.pt  the one before it, in case the last one is damaged
 
 The last line of a checkpoint is the SHA-256 of all bytes before it, so that the two cannot be out of step. PyTorch
 does not mind that line: ``torch.load("checkpoint.pt", weights_only=True)`` reads the file as it is.
@@ -20,13 +20,8 @@ from codistill.engine.durable import write_file
 from codistill.errors import UserError
 from codistill.run_files import misfits
 
-_KINDS = {
-    "cohort": dict,
-    "optimizer": dict,
-    "config": str,
-    "epochs_done": int,
-    "steps_done": int,
-}  # what readers rely on
+# What readers rely on.
+_KINDS = {"cohort": dict, "optimizer": dict, "config": str, "epochs_done": int, "steps_done": int}
 _MARK = b"\nsha256 "
 _LAST_LINE = len(_MARK) + 2 * hashlib.sha256().digest_size + 1
 

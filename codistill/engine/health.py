@@ -107,18 +107,15 @@ class Health:
 
     def _look(self, sample: Iterable[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """On the CPU: each student's answers (n,) and embeddings (n, D), and the labels (n,)."""
-        was_training = self._cohort.training
-        self._cohort.eval()
         answers: dict[str, list[Tensor]] = {name: [] for name in self._cohort.students}
         embeddings: dict[str, list[Tensor]] = {name: [] for name in self._cohort.students}
         labels = []
-        with torch.inference_mode(), self._runtime.autocast(), self._runtime.eager():
+        with self._runtime.only_looking(self._cohort):
             for batch in sample:
                 for name, output in self._cohort.see(batch.images).items():
                     answers[name].append(output.logits.argmax(dim=-1).cpu())
                     embeddings[name].append(output.embedding.float().cpu())
                 labels.append(batch.labels.cpu())
-        self._cohort.train(was_training)
         return _joined(answers), _joined(embeddings), torch.cat(labels)
 
 

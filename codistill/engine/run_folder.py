@@ -2,8 +2,8 @@
 
     config.yaml               complete: it alone reproduces the run
     metrics.jsonl             one line per log interval and per epoch
-    checkpoint.pt             the whole cohort and optimizer after the last finished epoch
-    checkpoint.previous.pt    after the epoch before, until the run is finished
+    checkpoint.pt             the whole cohort and optimizer after the last saved step
+    checkpoint.previous.pt    the one before, until the run is finished
     students/NAME.safetensors one student alone, after training
     summary.json              written last: a folder that has one is finished
     bad_batch.safetensors     the batch on which training diverged, if it did
@@ -76,7 +76,7 @@ class RunFolder:
             raise self._not_writable(error) from error
 
     def take_up(self) -> dict[str, Any] | None:
-        """The checkpoint to go on from; None if no epoch was finished. Raises UserError if there is none to be used."""
+        """The checkpoint to go on from; None if nothing was saved yet. Raises UserError if there is none to be used."""
         try:
             self._lock.acquire()
             if self._checkpoints.any:

@@ -5,7 +5,8 @@ import os
 import platform
 import resource
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -76,8 +77,9 @@ class Runtime:
         mode = "reduce-overhead" if self.compile == "cuda_graphs" else None
         return torch.compile(cohort, fullgraph=True, mode=mode)  # type: ignore[return-value]
 
-    def optimizer(self, groups: list[dict[str, Any]], **settings: Any) -> torch.optim.SGD:
-        """SGD that updates all tensors of a device at once, where there is such a kernel."""
+    def optimizer(self, cohort: Cohort, **settings: Any) -> torch.optim.SGD:
+        """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel."""
+        groups = [{"params": own, "name": name} for name, own in cohort.parameter_groups().items()]
         return torch.optim.SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -86,6 +88,15 @@ class Runtime:
     def eager(self) -> AbstractContextManager[None]:
         """In here nothing is compiled: for passes too few to be worth it."""
         return torch.compiler.set_stance("force_eager")
+
+    @contextmanager
+    def only_looking(self, cohort: Cohort) -> Iterator[None]:
+        """In here a cohort is evaluated: no gradients, nothing compiled. It is left in the mode it was in."""
+        was_training = cohort.training
+        cohort.eval()
+        with torch.inference_mode(), self.autocast(), self.eager():
+            yield
+        cohort.train(was_training)
 
     def synchronise(self) -> None:
         """Wait for the device, before a clock is read."""
