@@ -63,8 +63,9 @@ class _Cut(torch.autograd.Function):
         left = iter(gradients)
         calls = []
         for graph in graphs:
-            own = [(tensor, gradient) for tensor, gradient in zip(graph, left, strict=False) if gradient is not None]
-            if own:
+            pairs = list(zip(graph, left, strict=False))
+            own = [(tensor, gradient) for tensor, gradient in pairs if gradient is not None and tensor.requires_grad]
+            if own:  # what lies before a frozen layer's output has no graph
                 tensors, arriving = zip(*own, strict=True)
                 calls.append(partial(torch.autograd.backward, tensors, arriving))
         ctx.run(calls)

@@ -63,6 +63,17 @@ def test_three_students_on_two_threads_are_the_same_to_the_bit(one_thread: None)
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
 
 
+def test_a_student_with_frozen_layers_is_trained_where_it_is_not_frozen(one_thread: None) -> None:
+    results = []
+    for look in (one_by_one, SideBySide(2, threads=2)):
+        cohort, objective = make_cohort(TWO, method="collaborative")
+        cohort.students["a"].backbone.requires_grad_(False)  # its maps have no graph, its logits have
+        cohort.look = look
+        objective(cohort(make_batch())).backward()
+        results.append(gradients(cohort))
+    assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
+
+
 def test_threads_keep_the_mode_of_whoever_calls(one_thread: None) -> None:
     cohort, _ = make_cohort(TWO, method="collaborative")
     cohort.eval()
