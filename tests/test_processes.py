@@ -23,8 +23,9 @@ from codistill.data import EvaluationLoader, Images, TrainLoader
 from codistill.doctor import first_difference
 from codistill.engine.checkpoint import read
 from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.launched import is_main
 from codistill.engine.meter import DivergedError, Meter
-from codistill.engine.processes import ALONE, Processes, is_main, join
+from codistill.engine.processes import ALONE, Processes, join
 from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import Runtime
 from codistill.engine.step import Step
@@ -63,7 +64,7 @@ def one_step(processes: Processes) -> dict[str, Tensor]:
     config()
     cohort, objective = make_cohort({"a": "still", "b": "still"}, ["rotation_only", None], "dml")
     runtime = Runtime(CPU, side_by_side=False, processes=processes)
-    step = Step(cohort, objective, runtime.optimizer([{"params": cohort.parameters()}], lr=0.1), runtime)
+    step = Step(cohort, objective, runtime.optimizer(cohort, lr=0.1), runtime)
     share = WHOLE // processes.count
     mine = slice(processes.rank * share, (processes.rank + 1) * share)
     batch = make_batch(WHOLE)
