@@ -11,15 +11,22 @@ import torch
 from torch import Tensor
 
 from codistill.engine.processes import ALONE, Processes
+from codistill.errors import TrainingEnded
 
 TOTAL = "total"  # the objective, logged beside the losses that it sums
 
 
-class DivergedError(RuntimeError):
+class DivergedError(TrainingEnded):
     """A loss or a weight is NaN or infinite; training cannot go on from here.
 
     steps_ago: when it became so; 1 is the last step.
     """
+
+    headline = "Training diverged"
+    advice = (
+        "The checkpoint of the last epoch that was good, if any, is kept. "
+        "Try a lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5."
+    )
 
     def __init__(self, message: str, steps_ago: int = 1) -> None:
         super().__init__(message)
