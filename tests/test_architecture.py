@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"*"},
     "catalogue": {"*"},
     "doctor": {"*"},
+    "sweep": {"*"},
     "commands": {"*"},
     "cli": {"commands", "engine"},
     "__main__": {"cli"},
