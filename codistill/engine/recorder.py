@@ -49,7 +49,7 @@ class Display(Protocol):
         """After every log interval."""
 
     def note(self, text: str) -> None:
-        """Before training, what is good to know."""
+        """Before training or after it, what is good to know."""
 
     def warn(self, text: str) -> None:
         """Before training, for what is possible but hardly meant; during training, for students that collapse."""
