@@ -115,10 +115,10 @@ class Cohort(nn.Module):
         """The names of the teachers that are evaluated beside the students."""
         return [name for name in self.teachers if self._teacher(name).answers]
 
-    def after_step(self) -> None:
-        """To be called after each optimizer step."""
+    def after_step(self, taken: Tensor | float = 1.0) -> None:
+        """To be called after each optimizer step; ``taken`` is 0 if it was skipped."""
         for name in self.teachers:
-            self._teacher(name).after_step(self._students)
+            self._teacher(name).after_step(self._students, taken)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained of each student, of each of its tasks and of each teacher, by name; nothing twice.

@@ -137,7 +137,9 @@ class RunConfig(Strict):
     epochs: int = Field(30, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of what students compute, weights stay fp32; fp16 is for GPUs without bf16"
+    )
     compile: bool | Literal["auto", "cuda_graphs"] = Field(
         "auto",
         description="faster steps after half a minute; auto: on CUDA | true | false | cuda_graphs",

@@ -108,7 +108,7 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     sample = None
     if splits.validation is not None:
         sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
-    train, warnings = splits.train, [*source.warnings, *_warnings(cohort)]
+    train, warnings = splits.train, [*source.warnings, *_warnings(cohort, runtime)]
     return Experiment(
         config, cohort, objective, train, loader, validation, test, sample, runtime, facts, sizes, data, warnings
     )
@@ -161,8 +161,12 @@ def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> R
     return config.model_copy(update={"tasks": [[filled(task) for task in own] for own in config.tasks]})
 
 
-def _warnings(cohort: Cohort) -> list[str]:
+def _warnings(cohort: Cohort, runtime: Runtime) -> list[str]:
     warnings = []
+    if runtime.precision == "fp16" and runtime.device.type == "cpu":
+        warnings.append(
+            "precision=fp16 is slow on a CPU, slower than fp32: it is meant for GPUs without bf16. Set precision=fp32."
+        )
     for one, other in cohort.identical_peers():
         warnings.append(f"Peers are identical: students '{one}' and '{other}' start from the same weights.")
     students, training_only = cohort.parameter_counts()

@@ -19,6 +19,7 @@ from codistill.engine.onlooker import Onlooker
 from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
 from codistill.engine.run_folder import RunFolder
+from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
@@ -57,6 +58,7 @@ def _train(
     experiment = processes.together(lambda: build(config, display.decoding, choose_runtime(config, processes)))
     config, cohort = experiment.config, experiment.cohort
     optimizer = experiment.runtime.optimizer(cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
+    scaling = Scaling(optimizer, experiment.runtime)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
     health = Health(
@@ -70,6 +72,7 @@ def _train(
         folder,
         cohort,
         optimizer,
+        scaling,
         experiment.validation,
         experiment.runtime,
         display,
@@ -111,14 +114,21 @@ def _train(
             experiment.runtime,
             recorder,
             clip_norm=config.optimizer.clip_norm,
+            scaling=scaling,
             start_step=start_step,
+        )
+    skipped = scaling.figures()
+    if any(skipped.values()):
+        display.note(
+            f"{skipped['skipped_steps']} of {config.epochs * steps} steps were skipped, for their gradients overflowed "
+            "in fp16. It takes a few to find the scale."
         )
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
     digests = {
         name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
         for name, student in cohort.students.items()
     }
-    summary = {**_summary(experiment, accuracy, recorder), "sha256": digests}
+    summary = {**_summary(experiment, accuracy, recorder), **skipped, "sha256": digests}
     folder.save_summary(summary)
     return summary
 

@@ -51,8 +51,12 @@ class Teacher(nn.Module, ABC):
     def enrol(self, students: Mapping[str, Student]) -> None:
         """Meet the students, once, before training: for teachers that copy them."""
 
-    def after_step(self, students: Mapping[str, Student]) -> None:
-        """Called after every optimizer step, for teachers that follow the students (moving averages)."""
+    def after_step(self, students: Mapping[str, Student], taken: Tensor | float = 1.0) -> None:
+        """Called after every optimizer step, for teachers that follow the students (moving averages).
+
+        ``taken``: 1, or 0 for a step that was skipped, in which the students stayed as they were. A number on the
+        device, which is multiplied by and not looked at.
+        """
 
 
 class AnsweringTeacher(Teacher):

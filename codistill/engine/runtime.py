@@ -20,16 +20,17 @@ from codistill.side_by_side import SideBySide, draws_random_numbers
 
 Compile = Literal["auto", "cuda_graphs"] | bool
 Auto = Literal["auto"] | bool
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Runtime:
     """How to run a cohort.
 
-    precision: "fp32" or "bf16" (autocast). compile: trade a minute at the start for faster steps; "auto" does where
-    there is a GPU, "cuda_graphs" moreover replays a whole pass as one launch. side_by_side: students in a thread
-    each; "auto" does on a CPU wherever it changes no results. sync_batchnorm: batch normalisation over the images of
-    all processes. With several processes "auto" is off in both cases.
+    precision: "fp32", or "bf16" or "fp16" by autocast. compile: trade a minute at the start for faster steps; "auto"
+    does where there is a GPU, "cuda_graphs" moreover replays a whole pass as one launch. side_by_side: students in a
+    thread each; "auto" does on a CPU wherever it changes no results. sync_batchnorm: batch normalisation over the
+    images of all processes. With several processes "auto" is off in both cases.
     """
 
     device: torch.device
@@ -83,7 +84,8 @@ class Runtime:
         return torch.optim.SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        dtype = HALVES.get(self.precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def eager(self) -> AbstractContextManager[None]:
         """In here nothing is compiled: for passes too few to be worth it."""
