@@ -54,9 +54,7 @@ class AugmentConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "AugmentConfig":
         if self.padding and self.crop != "padded":
-            raise UserError(
-                f"augment.padding={self.padding} is for augment.crop=padded, not {self.crop}. Leave it out."
-            )
+            raise UserError(f"augment.padding={self.padding} needs augment.crop=padded, not {self.crop}. Leave it out.")
         for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
             if low > high or (name == "scale" and high > 1):
                 raise UserError(

@@ -46,7 +46,8 @@ def label_column(name: str, features: Any, wanted: str | None) -> str:
     if not possible:
         raise UserError(
             f"Data '{name}' has no labels. Images should lie in two class folders or more, all at one depth, as in "
-            "cat/1.png or train/cat/1.png; a Parquet file should have a label column."
+            "cat/1.png or train/cat/1.png; a Parquet file should have a label column, as should a CSV file; in a "
+            "WebDataset shard there is a .cls or .json file for each image."
         )
     raise UserError(f"Data '{name}': which column holds the labels? Set data.label to one of: {', '.join(possible)}.")
 

@@ -56,9 +56,11 @@ class TrainLoader:
         if batch_size > rows:
             raise UserError(f"batch_size={batch_size} is larger than the training data: {rows} images.")
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
-        if not 0 <= padding < min(self.size):
-            raise UserError(f"augment.padding={padding} must be smaller than the images ({min(self.size)} pixels).")
         self._crop = crop or PaddedCrop(self.size, padding, flip)
+        if not 0 <= self._crop.padding < min(self.size):
+            raise UserError(
+                f"augment.padding={self._crop.padding} must be smaller than the images ({min(self.size)} pixels)."
+            )
         self._policy, self._mixing = policy, mixing
         self._pixels: Store = (Resident if resident else Streamed)(images.pixels, self._crop.padding, device)
         self._labels = images.labels.to(device)

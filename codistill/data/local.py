@@ -94,8 +94,15 @@ def _from_tables(paths: Mapping[str, Path]) -> Local:
 
 
 def _flat(splits: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of nested columns as columns: ``json`` with a label -> ``json.label``. Images are left alone."""
-    return {split: rows.flatten() for split, rows in splits.items()}
+    """The fields of nested columns as columns: ``json`` with a label -> ``json.label``. Images are left alone.
+
+    Where in a shard a sample was is no label, and left out.
+    """
+    places = ("__key__", "__url__")
+    flat = {}
+    for split, rows in splits.items():
+        flat[split] = rows.remove_columns([name for name in places if name in rows.column_names]).flatten()
+    return flat
 
 
 def explained(load: Any, path: Path | None, name: str) -> Any:

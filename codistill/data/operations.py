@@ -17,10 +17,11 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
     Coordinates are those of centres of pixels, 0.5 for the first.
     """
     n, channels, height, width = images.shape
-    x = (torch.arange(width, device=images.device) + 0.5).expand(height, width)
-    y = (torch.arange(height, device=images.device) + 0.5)[:, None].expand(height, width)
-    points = torch.stack([x, y, torch.ones_like(x)]).flatten(1)  # (3, H * W)
-    column, row = (matrices @ points).floor().long().unbind(dim=1)  # (n, H * W)
+    x = torch.arange(width, device=images.device) + 0.5
+    y = (torch.arange(height, device=images.device) + 0.5)[:, None]
+    # Not as a product of matrices: that rounds otherwise for another number of images, and the pixel would be another.
+    a, b, c = matrices[..., None, None].unbind(dim=2)  # each (n, 2, 1, 1)
+    column, row = (a * x + b * y + c).floor().long().flatten(2).unbind(dim=1)  # (n, H * W)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = torch.where(inside, row * width + column, 0)
     moved = images.flatten(2).gather(2, index[:, None].expand(-1, channels, -1))

@@ -86,7 +86,7 @@ class Policy:
             for number, operation in enumerate(OPERATIONS.values()):
                 rows = (which[:, step] == number).nonzero()[:, 0]
                 if number and len(rows):  # 0 is the identity
-                    own = value[rows, step].float().to(images.device, non_blocking=True)
+                    own = value[rows, step].to(images.device, non_blocking=True)
                     rows = rows.to(images.device, non_blocking=True)
                     images[rows] = operation(images[rows], own)
         return images

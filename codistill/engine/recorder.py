@@ -73,7 +73,7 @@ class Recorder:
         log_every: int,
         save_minutes: float,
         config_yaml: str,
-        data: str,
+        data: tuple[str, str],
         stop: StopRequest,
     ) -> None:
         self._folder, self._cohort, self._optimizer = folder, cohort, optimizer
@@ -85,7 +85,7 @@ class Recorder:
         self._processes = runtime.processes
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
         self._ask_every = 1 if self._processes.count == 1 else log_every
-        self._config_yaml, self._data = config_yaml, data  # data: the fingerprint of the training images
+        self._config_yaml, self._data = config_yaml, data  # name, and fingerprint of the training images
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
@@ -152,11 +152,12 @@ class Recorder:
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        if state.get("data", self._data) != self._data:  # older checkpoints have none
+        name, fingerprint = self._data
+        if state.get("data", fingerprint) != fingerprint:  # older checkpoints have none
             raise UserError(
-                f"The training images are not those that the run in '{self._folder.path}' began with: files of the "
-                "data were changed, added or removed since, or another version of Pillow decodes them otherwise. Put "
-                "the data back, or start another run."
+                f"The training images of data '{name}' are not those that the run in '{self._folder.path}' began with: "
+                "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
+                "Put the data back, or start another run."
             )
         load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
         self._optimizer.load_state_dict(state["optimizer"])
@@ -199,7 +200,7 @@ class Recorder:
             "cohort": self._cohort.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "config": self._config_yaml,
-            "data": self._data,
+            "data": self._data[1],
             "epochs_done": steps_done // self._steps_per_epoch,
             "steps_done": steps_done,
             "training_seconds": self.training_seconds,
