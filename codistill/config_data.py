@@ -1,8 +1,8 @@
 """The configuration of the images: which they are, and how they are augmented."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from codistill.errors import UserError
 from codistill.shorthand import Section
@@ -30,7 +30,13 @@ class DataConfig(Section):
     cache: bool = Field(True, description="keep decoded images on disk; a run on the same data starts at once")
 
 
-Range = Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
+def _is_a_number(given: Any) -> Any:
+    if isinstance(given, bool):  # pydantic would make 1 of yes
+        raise ValueError("should not be yes or no")
+    return given
+
+
+Range = Annotated[list[Annotated[PositiveFloat, BeforeValidator(_is_a_number)]], Field(min_length=2, max_length=2)]
 
 
 class AugmentConfig(Section):

@@ -450,6 +450,7 @@ KEYS = [
     keys("a crop larger than the image", "augment.scale=[0.5, 2]", "augment.scale=[0.5, 2.0]", "1 at most"),
     keys("a range the wrong way round", "augment.ratio=[2, 1]", "should go from a smaller to a larger number"),
     keys("a range of one number", "augment.scale=[1]", "augment.scale", "at least 2 items"),
+    keys("yes for a number of a range", "augment.scale=[yes, 1]", "augment.scale.0 should not be yes or no"),
     keys("no such policy", "augment.policy=auto", "augment.policy should be 'none', 'trivial' or 'rand'"),
     keys("a negative alpha", "augment.mixup=-1", "augment.mixup should be greater than or equal to 0"),
     keys(

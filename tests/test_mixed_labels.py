@@ -88,3 +88,13 @@ def test_what_needs_one_label_is_named_before_training(settings: dict[str, objec
     with pytest.raises(UserError, match=r"augment.cutmix gives images two labels each, but (?P<who>.*) needs") as said:
         build(make_config({"method": "dml", **settings, "augment": {"cutmix": 1.0}}))
     assert culprit in str(said.value)
+
+
+def test_a_cohort_on_mixed_images_can_be_compiled_and_shares_do_not_compile_it_anew() -> None:
+    cohort, _ = make_cohort(THREE, ["rotation", None, None], "dml")
+    cohort.eval()
+    compiled = torch.compile(cohort, fullgraph=True, backend="aot_eager")
+    for share in (0.2, 0.7):
+        torch.testing.assert_close(compiled(with_share(share)), cohort(with_share(share)), atol=1e-5, rtol=1e-5)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(with_share(0.4))

@@ -66,7 +66,7 @@ def grey(images: Tensor) -> Tensor:
 def blend(ground: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """``ground`` (n, 1 or 3, H or 1, W or 1) for a factor of 0, the images for 1, beyond them for more."""
     ground = ground.float()
-    return (ground + factor.view(-1, 1, 1, 1) * (images.float() - ground)).clamp_(0, 255).byte()
+    return (ground + factor.float().view(-1, 1, 1, 1) * (images.float() - ground)).clamp_(0, 255).byte()
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
