@@ -20,44 +20,18 @@ from pydantic import (
     model_validator,
 )
 
+from codistill.config_data import AugmentConfig, DataConfig
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
 from codistill.objective import Ramp, Weight
-from codistill.shorthand import Strict, explain, name_students, named, tasks_of_each
+from codistill.shorthand import Section, Strict, explain, name_students, named, tasks_of_each
 
 STUDENTS = ["resnet8", "resnet8"]
 TASKS_OF_EACH = ["rotation", "supcon"]
 METHOD = "collaborative"
 
 
-class _Section(Strict):
-    """Keys of the configuration that have a name in common."""
-
-
-class DataConfig(_Section):
-    """Which images."""
-
-    name: str = Field(
-        "digits", description="digits, a folder (Parquet, or images in class folders), a hub name; synthetic"
-    )
-    label: str | None = Field(None, description="label column, where the data has several")
-    superclass: str | None = Field(None, description="label column of superclasses, for the task 'coarse'")
-    image_size: int | None = Field(None, ge=4, description="resize to this many pixels squared")
-    classes: int | None = Field(None, ge=2, description="use this many classes, chosen by data.seed")
-    per_class: int | None = Field(None, ge=1, description="train on this many images of each class")
-    validation: float = Field(0.1, ge=0, lt=1, description="share of train held out, stratified; 0 for none")
-    seed: int = Field(0, ge=0, lt=2**32, description="of every choice above; independent of the run's seed")
-    cache: bool = Field(True, description="keep decoded images on disk; a run on the same data starts at once")
-
-
-class AugmentConfig(_Section):
-    """Crop and flip. None is filled in from the data."""
-
-    padding: int | None = Field(None, ge=0, description="reflected pixels around the crop; default: size / 8")
-    flip: bool | None = Field(None, description="mirror half of the images; default: what the data stands")
-
-
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """SGD and its schedule."""
 
     lr: float = Field(0.1, gt=0)
@@ -150,8 +124,10 @@ class RunConfig(Strict):
     sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     save_minutes: float = Field(10.0, gt=0, description="also save within an epoch, when so many minutes have passed")
-    order: Literal["shuffled", "class_pairs"] = Field(
-        "shuffled", description="of the images; class_pairs shows two of a class in a row, for contrastive losses"
+    order: Literal["shuffled", "class_pairs", "balanced"] = Field(
+        "shuffled",
+        description="of the images; class_pairs shows two of a class in a row, for contrastive losses; balanced shows "
+        "every class as often",
     )
 
     @model_validator(mode="before")
@@ -221,7 +197,7 @@ def _check_keys(model: type[BaseModel], given: Mapping[str, Any], prefix: str = 
         if key not in model.model_fields:
             raise unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in model.model_fields])
         kind = model.model_fields[key].annotation
-        if isinstance(kind, type) and issubclass(kind, _Section):
+        if isinstance(kind, type) and issubclass(kind, Section):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix}{key} should be a mapping with keys among {', '.join(kind.model_fields)}.")
             _check_keys(kind, value, f"{prefix}{key}.")
@@ -232,7 +208,7 @@ def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> lis
     rows = []
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, _Section):
+        if isinstance(kind, type) and issubclass(kind, Section):
             rows += describe_fields(kind, f"{prefix}{name}.")
         else:
             extra = field.json_schema_extra

@@ -1,19 +1,24 @@
 """From a configuration to everything that a run needs, built and found to fit together before anything is trained."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from codistill.batch import Batch
 from codistill.cohort import Cohort
-from codistill.config import AugmentConfig, RunConfig, TaskConfig
+from codistill.config import RunConfig, TaskConfig
 from codistill.data import (
     EvaluationLoader,
     Images,
     Progress,
     TrainLoader,
+    augmentation,
     channel_statistics,
+    fingerprint,
+    imbalance,
+    is_grey,
     open_source,
     padded_bytes,
     prepare,
@@ -40,6 +45,7 @@ class Experiment:
     cohort: Cohort
     objective: Objective
     train_images: Images
+    fingerprint: str  # of the training images
     loader: TrainLoader
     validation: EvaluationLoader | None
     test: EvaluationLoader
@@ -57,7 +63,7 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
     """
     runtime = runtime or choose_runtime(config)
-    share = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
+    share: dict[str, Any] = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
     source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
     splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
@@ -71,6 +77,7 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
 
     torch.manual_seed(config.seed)
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names))
+    _check_labels_can_be_mixed(config, cohort)
     cohort = runtime.place(cohort, (3, *size))
     objective.table(_loss_names(cohort, size, runtime))
     # Training starts from the same random state whatever was built: a method with more modules changes no dropout.
@@ -82,9 +89,8 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
         batch_size=config.batch_size,
         mean=mean,
         std=std,
-        padding=config.augment.padding or 0,
-        flip=bool(config.augment.flip),
         seed=config.seed,
+        **augmentation(size, **config.augment.model_dump())._asdict(),
         augmentations=cohort.augmentations,
         order=config.order,
         resident=padded_bytes(splits.train.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
@@ -103,14 +109,26 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
     counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
     classes = len(splits.train.class_names)
-    data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source)}."
+    data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source, config.data.test)}."
     validation = once(splits.validation)
     sample = None
     if splits.validation is not None:
         sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
-    train, warnings = splits.train, [*source.warnings, *_warnings(cohort, runtime)]
     return Experiment(
-        config, cohort, objective, train, loader, validation, test, sample, runtime, facts, sizes, data, warnings
+        config,
+        cohort,
+        objective,
+        splits.train,
+        fingerprint(splits.train, mean, std),
+        loader,
+        validation,
+        test,
+        sample,
+        runtime,
+        facts,
+        sizes,
+        data,
+        [*source.warnings, *_data_warnings(splits.train, cohort, config.order), *_warnings(cohort, runtime)],
     )
 
 
@@ -143,11 +161,11 @@ def _build_task(config: TaskConfig, shape: StudentShape) -> Task:
 
 def _fill_in(config: RunConfig, size: tuple[int, int], flip: bool) -> RunConfig:
     augment = config.augment
-    filled = AugmentConfig(
-        padding=min(size) // 8 if augment.padding is None else augment.padding,
-        flip=flip if augment.flip is None else augment.flip,
-    )
-    return config.model_copy(update={"augment": filled})
+    padding = augment.padding
+    if padding is None:
+        padding = min(size) // 8 if augment.crop == "padded" else 0
+    filled = {"padding": padding, "flip": flip if augment.flip is None else augment.flip}
+    return config.model_copy(update={"augment": augment.model_copy(update=filled)})
 
 
 def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> RunConfig:
@@ -159,6 +177,29 @@ def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> R
         return task.model_copy(update={"settings": {**task.settings, "superclasses": superclass_of_each}})
 
     return config.model_copy(update={"tasks": [[filled(task) for task in own] for own in config.tasks]})
+
+
+def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
+    mixing = " and ".join(f"augment.{key}" for key in ("mixup", "cutmix") if getattr(config.augment, key))
+    needy = cohort.in_need_of_one_label() + (["order=class_pairs"] if config.order == "class_pairs" else [])
+    if mixing and needy:
+        raise UserError(
+            f"{mixing} gives images two labels each, but {needy[0]} needs images of one. Set {mixing} to 0, or leave "
+            f"{needy[0]} out."
+        )
+
+
+def _data_warnings(images: Images, cohort: Cohort, order: str) -> list[str]:
+    warnings = [imbalance(images)] if order != "balanced" else []
+    if is_grey(images):
+        warnings += [
+            f"The images are grey: task '{name}' of student '{student}', which tells orders of colours apart, can "
+            "learn nothing from them."
+            for student, tasks in cohort.tasks.items()
+            for name, task in cast(nn.ModuleDict, tasks).items()
+            if any(view.startswith("colour") for view in cast(Task, task).views)
+        ]
+    return [warning for warning in warnings if warning is not None]
 
 
 def _warnings(cohort: Cohort, runtime: Runtime) -> list[str]:

@@ -84,6 +84,7 @@ def _train(
         log_every=config.log_every,
         save_minutes=config.save_minutes,
         config_yaml=config.to_yaml(),
+        data=(config.data.name, experiment.fingerprint),
         stop=stop,
     )
     schedule = learning_rate(

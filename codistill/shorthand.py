@@ -33,6 +33,10 @@ class Strict(BaseModel):
         return given
 
 
+class Section(Strict):
+    """Keys of the configuration that have a name in common."""
+
+
 def name_students(given: Any) -> dict[str, str]:
     """A list of models becomes a mapping: models that occur once keep their name, others are numbered."""
     if isinstance(given, list):

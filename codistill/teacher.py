@@ -8,10 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.student import Student, StudentOutput
 
 
@@ -35,6 +34,7 @@ class Teacher(nn.Module, ABC):
     """One way of teaching. ``outputs`` holds every student and every teacher that answered before this one."""
 
     answers: ClassVar[bool] = False  # whether it gives an answer of its own, under the lesson's name
+    one_label: ClassVar[bool] = False  # whether an image must have one label: no mixup, no cutmix
 
     @abstractmethod
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
@@ -72,7 +72,7 @@ class AnsweringTeacher(Teacher):
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
         answer = self.answer(outputs)
         target = Target(answer.logits[None], answer.logits.new_ones(1))
-        own = {"ce": F.cross_entropy(answer.logits, batch.labels)}
+        own = {"ce": cross_entropy(answer.logits, batch)}
         return Taught({name: target for name in self.students}, own, answer)
 
     def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor:

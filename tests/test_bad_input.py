@@ -4,9 +4,11 @@ Every row ends at the command line with exit code 2 and one line, before trainin
 place it should have been trained as it was.
 """
 
+import io
 import os
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,8 +133,138 @@ IMAGES = [
     images(
         "a file in place of a folder",
         lambda: Path("data").touch(),
-        "'./data' is a file",
-        "give the folder that holds it",
+        "'./data' is a file that cannot be read as data: .parquet, .arrow, .tar, .csv, .tsv can",
+        "give the folder that holds the file",
+    ),
+]
+
+# Files that are given by their names.
+
+
+def given(what: str, path: str, make: Callable[[], object], *words: str, keys: tuple[str, ...] = ()) -> Bad:
+    return Bad(what, make, ["train", f"data={path}", "batch_size=8", "epochs=1", *keys], words)
+
+
+def listing(*lines: str, content: bytes | None = None) -> Callable[[], object]:
+    """A CSV file beside two class folders."""
+
+    def make() -> None:
+        write_class_folders(".", ["cat", "dog"])
+        Path("list.csv").write_bytes("\n".join(lines).encode() if content is None else content)
+
+    return make
+
+
+def shard(*members: tuple[str, bytes], cut: int = 0) -> Callable[[], object]:
+    def make() -> None:
+        with tarfile.open("data.tar", "w") as file:
+            for name, content in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+        Path("data.tar").write_bytes(Path("data.tar").read_bytes()[: -cut or None])
+
+    return make
+
+
+def csv_folder() -> None:
+    listing("file,label", "cat/0.png,cat", "dog/0.png,dog")()
+    Path("data").mkdir()
+    shutil.move("list.csv", "data/labels.csv")
+
+
+GOOD_LINES = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(10)]
+TINY = encode(noise())
+FILES = [
+    given("no such file", "nowhere.csv", nothing, "Data file 'nowhere.csv' does not exist"),
+    given("an archive", "all.zip", lambda: Path("all.zip").touch(), "'all.zip' is a file that cannot", "Unpack"),
+    given("an empty CSV file", "list.csv", listing(), "'list.csv' lists no images", "a first line that names"),
+    given("a CSV file of names only", "list.csv", listing("file,label"), "'list.csv' lists no images"),
+    given("a CSV file without names", "list.csv", listing(*GOOD_LINES), "begins with an image", "a first line"),
+    given("a name twice", "list.csv", listing("file,file", *GOOD_LINES), "should name each column once"),
+    given(
+        "an image that is not there",
+        "list.csv",
+        listing("file,label", "cat/0.png,cat", "cat/x.png,cat"),
+        "'list.csv', line 3: there is no file 'cat/x.png'",
+        "relative to the CSV file",
+    ),
+    given(
+        "a cell too many",
+        "list.csv",
+        listing("file,label", "cat/0.png,cat", "dog/0.png,dog,1"),
+        "line 3: 3 cells for 2 columns",
+        "Correct the line",
+    ),
+    given(
+        "no column of images",
+        "list.csv",
+        listing("file,label", "0,cat", "1,dog"),
+        "should have one column of image files, has none",
+        "Image files end with .bmp",
+    ),
+    given(
+        "two columns of images",
+        "list.csv",
+        listing("a,b,label", "cat/0.png,cat/1.png,cat", "c.png,d.png,dog"),
+        "has a, b. Its columns: a, b, label",
+    ),
+    given(
+        "a CSV file in another encoding",
+        "list.csv",
+        listing(content="file,größe\n".encode("latin-1")),
+        "'list.csv' is not text in UTF-8",
+        "Save it as UTF-8",
+    ),
+    given("a quote that stays open", "list.csv", listing("file,label", '"cat/0.png,cat'), "is not valid CSV"),
+    given("no labels in a CSV file", "list.csv", listing("file", "cat/0.png", "dog/0.png"), "has no labels"),
+    given(
+        "no label in a line",
+        "list.csv",
+        listing("file,label", *GOOD_LINES, "cat/0.png,"),
+        "row 20: the label None is none of the 2 classes",
+    ),
+    given(
+        "a wrong data.label in a CSV file",
+        "list.csv",
+        listing("file,label", *GOOD_LINES),
+        "Unknown label column (data.label) 'kind'. Choices: label",
+        keys=("data.label=kind",),
+    ),
+    given("CSV files of other names", "./data", csv_folder, "none of them train.csv", "Give the file that lists"),
+    given(
+        "a shard that was cut off",
+        "data.tar",
+        shard(("1.png", TINY), ("1.cls", b"1"), cut=9000),
+        "'data.tar' is no whole tar archive",
+        "download it again",
+    ),
+    given(
+        "an archive of no samples",
+        "data.tar",
+        lambda: Path("data.tar").write_bytes(b"no tar" + bytes(2048)),
+        "'data.tar' could not be loaded",
+        "A WebDataset shard holds",
+    ),
+    given(
+        "words in .cls",
+        "data.tar",
+        shard(("1.png", TINY), ("1.cls", b"cat")),
+        "'data.tar' could not be loaded",
+        ".cls is a whole number, words go into 1.json",
+    ),
+    given(
+        "a shard of several endings",
+        "data.tar",
+        shard(("1.png", TINY), ("1.cls", b"1"), ("2.jpg", TINY), ("2.cls", b"1")),
+        "with the same endings for all",
+    ),
+    given(
+        "a shard without labels",
+        "data.tar",
+        shard(*((f"{n}.png", TINY) for n in range(9))),
+        "has no labels",
+        "a .cls or .json file",
     ),
 ]
 
@@ -311,6 +443,23 @@ KEYS = [
     keys("a warm-up longer than training", "optimizer.warmup_epochs=50", "is more than epochs=30", "Lower it"),
     keys("no such schedule", "optimizer.schedule=cosin", "optimizer.schedule should be 'cosine' or 'step'", "'cosin'"),
     keys("images too small", "data.image_size=2", "data.image_size should be greater than or equal to 4"),
+    keys("no such way to resize", "data.resize=stretch", "data.resize should be 'squash' or 'crop'", "'stretch'"),
+    keys("nothing to test on", "data.test=0", "data.test should be greater than 0"),
+    keys("no such crop", "augment.crop=random", "augment.crop should be 'padded', 'resized' or 'none'"),
+    keys("a border without a crop", "augment={crop: none, padding: 2}", "augment.padding=2 needs augment.crop=padded"),
+    keys("a crop larger than the image", "augment.scale=[0.5, 2]", "augment.scale=[0.5, 2.0]", "1 at most"),
+    keys("a range the wrong way round", "augment.ratio=[2, 1]", "should go from a smaller to a larger number"),
+    keys("a range of one number", "augment.scale=[1]", "augment.scale", "at least 2 items"),
+    keys("yes for a number of a range", "augment.scale=[yes, 1]", "augment.scale.0 should not be yes or no"),
+    keys("no such policy", "augment.policy=auto", "augment.policy should be 'none', 'trivial' or 'rand'"),
+    keys("a negative alpha", "augment.mixup=-1", "augment.mixup should be greater than or equal to 0"),
+    keys(
+        "mixed images for a task that compares classes",
+        "augment.mixup=0.2",
+        "augment.mixup gives images two labels each, but task 'supcon' of student 'resnet8_2'",
+        "Set augment.mixup to 0",
+    ),
+    keys("no such order", "order=balance", "order should be 'shuffled', 'class_pairs' or 'balanced'"),
     keys("no such device", "device=cuda:99", "device=cuda:99 cannot be used here", "Choose auto or cpu"),
     keys("a device without numbers", "device=meta", "device should be auto, cpu, cuda or cuda:N", "'meta'"),
     keys("no such method", "method=dmll", "Unknown method 'dmll'. Did you mean 'dml'? Choices: independent, dml"),
@@ -514,7 +663,7 @@ RUNS = [
     Bad("compare a run with its copy", a_run(), COMPARE, ("are the same run (seed 0)", "Leave one out")),
 ]
 
-BAD = [*IMAGES, *PARQUET, *RECIPES, *KEYS, *RUNS]
+BAD = [*IMAGES, *FILES, *PARQUET, *RECIPES, *KEYS, *RUNS]
 
 
 @pytest.fixture(scope="module")

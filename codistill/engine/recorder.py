@@ -76,6 +76,7 @@ class Recorder:
         log_every: int,
         save_minutes: float,
         config_yaml: str,
+        data: tuple[str, str],
         stop: StopRequest,
     ) -> None:
         self._folder, self._cohort, self._optimizer, self._scaling = folder, cohort, optimizer, scaling
@@ -87,7 +88,7 @@ class Recorder:
         self._processes = runtime.processes
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
         self._ask_every = 1 if self._processes.count == 1 else log_every
-        self._config_yaml = config_yaml
+        self._config_yaml, self._data = config_yaml, data  # name, and fingerprint of the training images
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
@@ -154,6 +155,13 @@ class Recorder:
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
+        name, fingerprint = self._data
+        if state.get("data", fingerprint) != fingerprint:  # older checkpoints have none
+            raise UserError(
+                f"The training images of data '{name}' are not those that the run in '{self._folder.path}' began with: "
+                "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
+                "Put the data back, or start another run."
+            )
         load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaling.restore(state.get("scaling", {}))  # older checkpoints have none, and need none
@@ -199,6 +207,7 @@ class Recorder:
             "optimizer": self._optimizer.state_dict(),
             "scaling": self._scaling.state(),
             "config": self._config_yaml,
+            "data": self._data[1],
             "epochs_done": steps_done // self._steps_per_epoch,
             "steps_done": steps_done,
             "training_seconds": self.training_seconds,

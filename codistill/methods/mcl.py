@@ -94,6 +94,8 @@ def without_diagonal(similarity: Tensor) -> Tensor:
 class MutualContrast(Teacher):
     """Teaches no logits: its losses are the four of every student, through projections that it owns."""
 
+    one_label = True
+
     def __init__(
         self, shapes: Mapping[str, StudentShape], tau: float, width: int, soft_temperature: float, own_image: bool
     ) -> None:
