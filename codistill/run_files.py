@@ -13,7 +13,7 @@ _NUMBER = (int, float)
 _CONFIG = {"students": dict, "tasks": list, "method": {"name": str}, "seed": int}
 _RECORD = {"kind": str, "epoch": int, "step": int}  # a line of metrics.jsonl
 ANALYSES = {"test": "analysis.json", "validation": "analysis_validation.json"}  # by the split that was analysed
-_ANALYSIS = {"version": int, "data": str, "voices": dict, "pairs": dict}
+_ANALYSIS = {"version": int, "data": str, "students": dict, "ensemble": dict, "pairs": dict, "advantages": dict}
 _SUMMARY = {
     "test_accuracy": {"students": dict, "teacher": (*_NUMBER, type(None)), "ensemble": _NUMBER},
     "parameters": {"students": dict, "training_only": int},

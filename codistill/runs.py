@@ -1,5 +1,6 @@
 """One run: train an experiment, test it once at the end, and write it down; or measure a finished one again."""
 
+import math
 import platform
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
-from codistill.experiment import Experiment, build, choose_runtime
+from codistill.experiment import SAMPLE, Experiment, build, choose_runtime
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
@@ -120,7 +121,9 @@ def _train(
         for name, student in cohort.students.items()
     }
     if seen_over_epochs := answers.state():
-        folder.save_outputs("answers", seen_over_epochs, {})
+        assert experiment.validation is not None
+        every = math.ceil(len(experiment.validation.images) / SAMPLE)
+        folder.save_outputs("answers", seen_over_epochs, {"speakers": answers.speakers, "every": every})
     if processes.count == 1 and outputs.size(cohort, len(experiment.test.images), len(class_names)) < MOST_BYTES:
         save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
     summary = {**_summary(experiment, accuracy, recorder), "sha256": digests}

@@ -20,9 +20,7 @@ def alone(right: NDArray[np.bool_], others: Sequence[NDArray[np.bool_]]) -> NDAr
     return np.asarray(right & ~np.logical_or.reduce(others))
 
 
-def class_accuracies(
-    answers: NDArray[np.integer], labels: NDArray[np.integer], classes: int
-) -> NDArray[np.floating]:
+def class_accuracies(answers: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.floating]:
     """The share of each class's images that is right, (K,); NaN for a class without images."""
     count = np.bincount(labels, minlength=classes)
     right = np.bincount(labels[answers == labels], minlength=classes)

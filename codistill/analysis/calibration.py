@@ -2,8 +2,8 @@
 
     ECE = sum_m |B_m| / n |acc(B_m) - conf(B_m)|,    B_m: images whose confidence lies in ((m-1)/M, m/M]
 
-with M = 15 bins: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599, equation 3. NLL is
-the mean of -log p(label), in nats: the cross-entropy.
+with M = 15 bins: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599, equation 3. NLL
+is the mean of -log p(label), in nats: the cross-entropy.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ Integers = NDArray[np.integer]
 class Bins(NamedTuple):
     """Images by their confidence; the bins of a reliability diagram. Mean of an empty bin: NaN."""
 
-    count: Integers  # (M,)
+    images: Integers  # (M,)
     confidence: Floats  # (M,) mean
     accuracy: Floats  # (M,) share that is right
 
@@ -37,9 +37,9 @@ def confidence_bins(log_probabilities: Floats, labels: Integers, bins: int = BIN
 
 def expected_calibration_error(bins: Bins) -> float:
     """From 0 to 1, of the bins of a reliability diagram."""
-    filled = bins.count > 0
+    filled = bins.images > 0
     gaps = np.abs(bins.accuracy - bins.confidence)[filled]
-    return float((gaps * bins.count[filled]).sum() / bins.count.sum())
+    return float((gaps * bins.images[filled]).sum() / bins.images.sum())
 
 
 def negative_log_likelihood(log_probabilities: Floats, labels: Integers) -> float:

@@ -23,7 +23,9 @@ def linear_cka(x: Floats, y: Floats) -> float:
     With the mean over images subtracted, CKA = ||y^T x||_F^2 / (||x^T x||_F ||y^T y||_F). 0 where an embedding is
     constant. Gaussian noise of width D seen on n images gives about D / (n + D), not 0.
     """
-    x, y = (one - one.mean(axis=0) for one in (x.astype(np.float64), y.astype(np.float64)))
+    x, y = (one.astype(np.float64) for one in (x, y))
+    x, y = (one - one[0] for one in (x, y))  # first, so that what is constant has no mean but 0, whatever is rounded
+    x, y = (one - one.mean(axis=0) for one in (x, y))
     shared = np.square(y.T @ x).sum()
     own = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     return float(shared / own) if own > 0 else 0.0

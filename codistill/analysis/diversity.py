@@ -62,5 +62,6 @@ def double_fault(both: Both) -> float:
 def mean_kl(log_p: Floats, log_q: Floats) -> float:
     """KL(p || q) in nats, mean over images, at temperature 1: log-probabilities (n, K) each."""
     p = np.exp(log_p)
-    terms = np.where(p > 0, p * (log_p - log_q), 0.0)
+    with np.errstate(invalid="ignore"):  # 0 log 0 is 0
+        terms = np.where(p > 0, p * (log_p - log_q), 0.0)
     return float(terms.sum(axis=1).mean())

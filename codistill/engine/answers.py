@@ -29,6 +29,10 @@ class Answers:
         for name, given in glance.answers.items():
             self._rows.setdefault(name, []).append(given.to(self._dtype))
 
+    @property
+    def speakers(self) -> list[str]:
+        return list(self._rows)
+
     def state(self) -> dict[str, Tensor]:
         """``epochs`` (E,) counted from 1, ``labels`` (n,), and ``answers/NAME`` (E, n); empty before the first."""
         if not self._epochs:

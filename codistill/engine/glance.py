@@ -1,4 +1,4 @@
-"""A look at a sample of the validation images after an epoch: what everybody answers, and how alike they have become."""
+"""A look at a sample of the validation images after an epoch: what everybody answers, and how alike they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
