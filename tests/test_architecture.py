@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiment": {"*"},
     "bench": {"*"},
     "runs": {"*"},
+    "analyse": {"*"},
     "catalogue": {"*"},
     "doctor": {"*"},
     "commands": {"*"},
