@@ -101,7 +101,10 @@ class Cohort(nn.Module):
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, K) of each student, and of each teacher that has an answer of its own."""
-        outputs = self.see(images)
+        return self.logits(self.see(images))
+
+    def logits(self, outputs: Mapping[str, StudentOutput]) -> dict[str, Tensor]:
+        """``predict`` for images that the students have seen."""
         logits = {name: output.logits for name, output in outputs.items()}
         for name in self.answering_teachers:
             answer = self._teacher(name).predict(outputs)

@@ -1,8 +1,10 @@
 """One run: train an experiment, test it once at the end, and write it down; or measure a finished one again."""
 
+import math
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,15 @@ import torch
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
+from codistill.engine import outputs
+from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import fit
 from codistill.engine.health import Health
 from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
+from codistill.engine.outputs import MOST_BYTES
 from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
 from codistill.engine.run_folder import RunFolder
@@ -23,7 +28,7 @@ from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
-from codistill.experiment import Experiment, build, choose_runtime
+from codistill.experiment import SAMPLE, Experiment, build, choose_runtime
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
@@ -61,22 +66,19 @@ def _train(
     scaling = Scaling(optimizer, experiment.runtime)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
-    health = Health(
-        cohort,
-        experiment.sample,
-        experiment.facts["class_names"],
-        experiment.runtime,
-        config.optimizer.warmup_epochs,
-    )
+    class_names = experiment.facts["class_names"]
+    answers = Answers(len(class_names))
     recorder = Recorder(
         folder,
         cohort,
         optimizer,
         scaling,
         experiment.validation,
+        experiment.sample,
         experiment.runtime,
         display,
-        health,
+        Health(list(cohort.students), class_names, config.optimizer.warmup_epochs),
+        answers,
         BadBatch(folder, experiment.loader.at, steps),
         epochs=config.epochs,
         steps_per_epoch=steps,
@@ -129,6 +131,12 @@ def _train(
         name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
         for name, student in cohort.students.items()
     }
+    if seen_over_epochs := answers.state():
+        assert experiment.validation is not None
+        every = math.ceil(len(experiment.validation.images) / SAMPLE)
+        folder.save_outputs("answers", seen_over_epochs, {"speakers": answers.speakers, "every": every})
+    if processes.count == 1 and outputs.size(cohort, len(experiment.test.images), len(class_names)) < MOST_BYTES:
+        save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
     summary = {**_summary(experiment, accuracy, recorder), **skipped, "sha256": digests}
     folder.save_summary(summary)
     return summary
@@ -136,6 +144,12 @@ def _train(
 
 def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
+    experiment, summary = rebuild(run, device)
+    return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
+
+
+def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]]:
+    """A finished run as it was when training ended, on any device, and its summary."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
@@ -146,7 +160,21 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     for name, student in experiment.cohort.students.items():
         load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
         folder.check_student(name, summary.get("sha256", {}).get(name))
-    return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
+    return experiment, summary
+
+
+def save_outputs(experiment: Experiment, folder: RunFolder, split: str, digests: Mapping[str, str]) -> None:
+    """What the cohort says of every image of the split ("test" or "validation"); ``digests`` tell its weights."""
+    cohort = experiment.cohort
+    loader = experiment.test if split == "test" else experiment.validation
+    assert loader is not None
+    about = {
+        "students": list(cohort.students),
+        "teacher": next(iter(cohort.answering_teachers), None),
+        "class_names": experiment.facts["class_names"],
+        "sha256": digests,
+    }
+    folder.save_outputs(split, outputs.collect(cohort, loader, experiment.runtime), about)
 
 
 def read_run_config(run: Path) -> RunConfig:

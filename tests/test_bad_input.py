@@ -544,11 +544,17 @@ def students_of_another_run() -> None:
     path.write_text(path.read_text().replace("a: resnet8", "c: resnet8"))
 
 
+def damaged_outputs() -> None:
+    a_run()()
+    Path("run/outputs/test.safetensors").write_bytes(b"neither")
+
+
 def busy_file() -> None:
     Path("run").write_text("mine")
 
 
 RESUME, EVALUATE, COMPARE = ["train", "--resume", "run"], ["evaluate", "run"], ["compare", "done", "run"]
+ANALYSE = ["analyse", "run"]
 
 RUNS = [
     Bad("resume nothing", nothing, RESUME, ("Run folder 'run' does not exist",)),
@@ -661,6 +667,11 @@ RUNS = [
     ),
     Bad("compare with another run's summary", students_of_another_run, COMPARE, ("name different students",)),
     Bad("compare a run with its copy", a_run(), COMPARE, ("are the same run (seed 0)", "Leave one out")),
+    Bad("analyse nothing", nothing, ANALYSE, ("Run folder 'run' does not exist",)),
+    Bad("analyse an unfinished run", a_run(finished=False), ANALYSE, ("no summary.json. The run is not finished",)),
+    Bad("analyse a run with its copy", a_run(), ["analyse", "done", "run"], ("are the same run (seed 0)",)),
+    Bad("analyse without checkpoint", a_run(checkpoint_pt=None), ANALYSE, ("run/checkpoint.pt' is missing",)),
+    Bad("analyse damaged raw material", damaged_outputs, ANALYSE, ("test.safetensors' cannot be read", "Delete it")),
 ]
 
 BAD = [*IMAGES, *FILES, *PARQUET, *RECIPES, *KEYS, *RUNS]

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.cohort import Cohort
+from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.glance import look
 from codistill.engine.health import Health
 from codistill.engine.meter import TOTAL, DivergedError, Meter
 from codistill.engine.run_folder import RunFolder
@@ -65,9 +67,11 @@ class Recorder:
         optimizer: torch.optim.Optimizer,
         scaling: Scaling,
         validation: Iterable[Batch] | None,
+        sample: Iterable[Batch] | None,
         runtime: Runtime,
         display: Display,
         health: Health,
+        answers: Answers,
         bad_batch: BadBatch,
         *,
         epochs: int,
@@ -80,8 +84,8 @@ class Recorder:
         stop: StopRequest,
     ) -> None:
         self._folder, self._cohort, self._optimizer, self._scaling = folder, cohort, optimizer, scaling
-        self._validation, self._runtime, self._display = validation, runtime, display
-        self._health, self._bad_batch = health, bad_batch
+        self._validation, self._sample, self._runtime, self._display = validation, sample, runtime, display
+        self._health, self._answers, self._bad_batch = health, answers, bad_batch
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._batch_size, self._log_every = batch_size, log_every
         self._save_seconds, self._stop = 60.0 * save_minutes, stop
@@ -128,10 +132,16 @@ class Recorder:
             self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
         record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
         accuracy = self.accuracy._asdict() if self.accuracy else None
-        warnings = self._health.check(epoch, means)
+        seen = look(self._cohort, self._sample, self._runtime) if self._sample is not None else None
+        geometry = {}
+        if seen is not None:
+            self._answers.add(epoch + 1, seen)
+            geometry = {"richness": seen.richness(), "diversity": seen.diversity()}
+        warnings = self._health.check(epoch, means, seen)
         for warning in warnings:
             self._display.warn(warning)
-        self._folder.log({**record, **self._figures(means), "validation_accuracy": accuracy, "warnings": warnings})
+        accuracies = {"validation_accuracy": accuracy, **geometry}
+        self._folder.log({**record, **self._figures(means), **accuracies, "warnings": warnings})
         self._save((epoch + 1) * self._steps_per_epoch)
         (asked,) = self._processes.largest(self._stop.number or 0)
         if asked:
@@ -176,6 +186,7 @@ class Recorder:
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
+        self._answers.restore(state.get("answers", {}))
         self._folder.keep_log_until(done)
         return done
 
@@ -214,6 +225,7 @@ class Recorder:
             "total_seconds": self.total_seconds,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
+            "answers": self._answers.state(),
         }
 
     def _own(self) -> dict[str, Any]:

@@ -5,6 +5,8 @@
     checkpoint.pt             the whole cohort and optimizer after the last saved step
     checkpoint.previous.pt    the one before, until the run is finished
     students/NAME.safetensors one student alone, after training
+    outputs/SPLIT.safetensors what everybody says of every test image, after training (``codistill.engine.outputs``)
+    outputs/answers.safetensors  what everybody answered to some validation images after each epoch
     summary.json              written last: a folder that has one is finished
     bad_batch.safetensors     the batch on which training diverged, if it did
     .lock                     held while a process trains here
@@ -15,7 +17,7 @@ added in one write.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,7 @@ from torch import Tensor
 from codistill import run_files
 from codistill.engine import checkpoint, durable, lock
 from codistill.errors import UserError
+from codistill.run_files import ANALYSES
 
 
 def ignore(text: str) -> None:
@@ -66,10 +69,10 @@ class RunFolder:
                 self._check_free()
             # The configuration goes first, and comes last: whoever is killed in between leaves nothing to resume.
             (self.path / "config.yaml").unlink(missing_ok=True)
-            for name in ("summary.json", "metrics.jsonl", "bad_batch.safetensors"):
+            for name in ("summary.json", "metrics.jsonl", "bad_batch.safetensors", *ANALYSES.values()):
                 (self.path / name).unlink(missing_ok=True)
             self._checkpoints.remove()
-            for stale in self.path.glob("students/*.safetensors*"):
+            for stale in (*self.path.glob("students/*.safetensors*"), *self.path.glob("outputs/*.safetensors")):
                 stale.unlink()
             durable.write_file(self.path / "config.yaml", config_yaml.encode())
         except OSError as error:
@@ -122,6 +125,14 @@ class RunFolder:
         data = save(plain, {key: json.dumps(value) for key, value in metadata.items()})
         self._save(f"students/{name}.safetensors", data)
         return hashlib.sha256(data).hexdigest()
+
+    def save_outputs(self, name: str, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Raw material for ``codistill analyse``; metadata values are stored as JSON."""
+        data = save(tensors, {key: json.dumps(value) for key, value in metadata.items()})
+        self._save(f"outputs/{name}.safetensors", data)
+
+    def save_analysis(self, split: str, analysis: Mapping[str, Any]) -> None:
+        self._save(ANALYSES[split], (json.dumps(analysis, allow_nan=False) + "\n").encode())
 
     def save_bad_batch(self, tensors: dict[str, Tensor], metadata: dict[str, int]) -> Path:
         """The batch on which training diverged, for inspection; metadata values are stored as JSON."""
