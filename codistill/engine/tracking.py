@@ -73,8 +73,9 @@ class Trackers:
                 tracker = LOGGER_TYPE_TO_CLASS[name](**_arguments(name, self._project, self._run, ids, steps_done))
                 tracker.start()
                 self._started[name] = tracker
-                if name not in ids:
+                if name not in ids or name == "wandb":  # W&B offline loses it with a process that is killed
                     tracker.store_init_configuration(dict(flat(configuration)))
+                if name not in ids:
                     ids[name] = _id_of(name, tracker)
                     durable.write_file(self._run / "trackers.json", json.dumps(ids).encode())
             except Exception as error:  # each tracker raises what it likes
