@@ -123,6 +123,10 @@ class RunConfig(Strict):
     )
     sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
+        [], description="log there too: tensorboard, wandb, mlflow, trackio"
+    )
+    project: str = Field("codistill", min_length=1, description="where wandb, mlflow and trackio file the run")
     save_minutes: float = Field(10.0, gt=0, description="also save within an epoch, when so many minutes have passed")
     order: Literal["shuffled", "class_pairs", "balanced"] = Field(
         "shuffled",

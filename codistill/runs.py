@@ -27,13 +27,14 @@ from codistill.engine.run_folder import RunFolder
 from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
+from codistill.engine.tracking import Trackers
 from codistill.errors import UserError
 from codistill.experiment import SAMPLE, Experiment, build, choose_runtime
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm"}
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project"}
 
 
 def train(
@@ -46,17 +47,25 @@ def train(
     no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
     """
     processes = join(config.device)
-    with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder:
+    trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)
+    with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder, trackers:
         if processes.restarted:
             if processes.on_main(lambda: folder.finished):
                 return processes.on_main(lambda: run_files.read_summary(run))
             resume = resume or processes.on_main((run / "config.yaml").exists)
-        return _train(config, folder, processes, display, overwrite, resume)
+        return _train(config, folder, trackers, processes, display, overwrite, resume)
 
 
 def _train(
-    config: RunConfig, folder: RunFolder, processes: Processes, display: Display, overwrite: bool, resume: bool
+    config: RunConfig,
+    folder: RunFolder,
+    trackers: Trackers,
+    processes: Processes,
+    display: Display,
+    overwrite: bool,
+    resume: bool,
 ) -> dict[str, Any]:
+    processes.together(trackers.check)
     state = processes.on_main(folder.take_up) if resume else None
     if state is not None:
         state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
@@ -106,6 +115,8 @@ def _train(
         folder.begin_anew(config.to_yaml())
     else:
         processes.on_main(lambda: folder.start(config.to_yaml(), overwrite))
+    processes.together(lambda: trackers.start(config.model_dump(mode="json"), start_step))
+    folder.listeners.append(trackers.log)
     with stop, out_of_memory_explained(folder.path, config.batch_size):
         fit(
             cohort,
@@ -139,6 +150,7 @@ def _train(
         save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
     summary = {**_summary(experiment, accuracy, recorder), **skipped, "sha256": digests}
     folder.save_summary(summary)
+    trackers.log_summary(summary, config.epochs * steps)
     return summary
 
 

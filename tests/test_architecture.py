@@ -86,7 +86,8 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
     ("library", "only_in"),
     [
         ("timm", "models"),
-        ("accelerate", "engine/processes.py"),
+        ("accelerate", ("engine/processes.py", "engine/tracking.py")),
+        ("wandb", "engine/tracking.py"),
         ("datasets", ("data/hub.py", "data/columns.py", "data/local.py")),
         ("filelock", ("data/cache", "engine/lock.py")),
         ("typer", ("cli.py", "commands/")),
