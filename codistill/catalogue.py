@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from codistill.cohort import Cohort
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
-from codistill.models import MODELS
+from codistill.models import make_backbone
 from codistill.student import Student, observe_shapes
 from codistill.tasks import TASKS
 
@@ -72,7 +72,7 @@ def _cost(make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, in
 
 
 def _cost_of(names: str, make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, int]:
-    students = {name: Student(MODELS[MODEL](), CLASSES) for name in names}
+    students = {name: Student(make_backbone(MODEL), CLASSES) for name in names}
     shapes = {name: observe_shapes(student, (3, SIZE, SIZE)) for name, student in students.items()}
     built = {name: {key: TASKS[key](shapes[name], **_needed(key))} for name, key in tasks.items()}
     cohort = Cohort(students, built, make(shapes))

@@ -129,7 +129,7 @@ def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
         ('weights={"\\ud800": 1}', "weights should name losses in printable characters"),
         ("optimizer.warmup_epochs=.inf", "optimizer.warmup_epochs should be a finite number"),
         ("optimizer.momentum=0", "does not go with Nesterov"),
-        ("students={a: {x: 1}, b: resnet8}", "Unknown model"),
+        ("students={a: {x: 1}, b: resnet8}", "a mapping with .name., got .*x.: 1"),
         ("method={name: dml, 3: 4}", "setting of method 'dml' '3'"),
         ("epochs.foo=1", "epochs should be a valid integer"),
         ("seed=99999999999999999999", "seed should be less than"),
