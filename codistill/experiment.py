@@ -112,7 +112,7 @@ def build(
     sample = None
     if splits.validation is not None:
         sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
-    backbones = {name: student.backbone for name, student in cohort.students.items()}
+    backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
     warnings = [*source.warnings, *_warnings(cohort), *warnings_of_models(config.students, backbones, size)]
     train = splits.train
     return Experiment(
