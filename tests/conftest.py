@@ -22,20 +22,28 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         yield
 
 
-@pytest.fixture(scope="session")
-def timm() -> ModuleType:
-    """timm. A torchvision built for CUDA cannot load its operators beside a PyTorch for CPUs: to be imported it needs
-    to find two of them declared, and timm calls neither."""
+def import_timm() -> ModuleType:
+    """A torchvision built for CUDA cannot load its operators beside a PyTorch for CPUs. To be imported it needs to find
+    two of them declared; timm calls neither."""
     try:
         import torchvision  # noqa: F401
-    except ModuleNotFoundError:
-        pytest.skip("torchvision is not installed")
     except RuntimeError:
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         LIBRARIES.append(library)
-    return pytest.importorskip("timm")
+    import timm
+
+    return timm
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """timm, for tests of students that come from it; they are skipped where it is not installed."""
+    try:
+        return import_timm()
+    except ModuleNotFoundError:
+        pytest.skip("timm is not installed")
 
 
 @pytest.fixture(autouse=True)
