@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from codistill import Student, UserError, load_student, observe_shapes, runs
 from codistill.config import make_config
+from codistill.engine.recorder import Recorder
+from codistill.engine.runtime import check_synchronisable
 from codistill.models import make_backbone
 
 pytestmark = pytest.mark.usefixtures("timm")
@@ -165,6 +167,37 @@ def test_a_run_with_pretrained_students_is_evaluated_and_loaded_without_their_we
     checkpoint = torch.load(tmp_path / "run" / "checkpoint.pt")["cohort"]
     assert student.input_scale is not None
     torch.testing.assert_close(student.input_scale, checkpoint["students.test_resnet.input_scale"], atol=0, rtol=0)
+
+
+def test_a_run_goes_on_without_its_students_weights_file(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        """Stands for the end of the process."""
+
+    after_epoch = Recorder.after_epoch
+
+    def killed_after_it(self: Recorder, epoch: int) -> None:
+        after_epoch(self, epoch)
+        raise Killed
+
+    data = {"name": "digits", "per_class": 4}
+    students = ({"name": SMALLEST, "pretrained": str(weights)}, "resnet8")
+    config, _ = a_run(tmp_path / "whole", *students, data=data)
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_epoch", killed_after_it)
+        with pytest.raises(Killed):
+            runs.train(config, tmp_path / "resumed", Silent())
+    weights.unlink()
+    runs.train(config, tmp_path / "resumed", Silent(), resume=True)
+    whole, resumed = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("whole", "resumed"))
+    torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
+
+
+def test_normalisation_with_an_activation_is_not_synchronised_over_processes() -> None:
+    check_synchronisable(make_backbone(SMALLEST))
+    with pytest.raises(UserError, match=r"sync_batchnorm=true .* 'model.bn1': a BatchNormAct2d does more"):
+        check_synchronisable(make_backbone("timm/lcnet_035"))
 
 
 def test_the_complete_configuration_trains_the_same_again(tmp_path: Path) -> None:
