@@ -24,7 +24,7 @@ CLASSES = 100
 # Family -> its smallest model, and a size of images. Where that is not 64 pixels, the model is made for larger ones.
 FAMILIES = {
     "beit": ("beit_base_patch16_224", 64),
-    "byoanet": ("halonet_h1", 256),
+    "byoanet": ("sebotnet33ts_256", 64),
     "byobnet": ("mobileone_s1", 64),
     "cait": ("cait_xxs24_224", 64),
     "coat": ("coat_tiny", 64),
