@@ -23,6 +23,7 @@ from pydantic import (
 from codistill.config_data import AugmentConfig, DataConfig
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
+from codistill.models import Model
 from codistill.objective import Ramp, Weight
 from codistill.shorthand import Section, Strict, explain, name_students, named, tasks_of_each
 
@@ -89,8 +90,8 @@ class RunConfig(Strict):
     """Everything that a run depends on."""
 
     # The defaults of these three are shorthands; _spell_out completes them like the user's own.
-    students: dict[str, str] = Field(
-        description="models, as a list or as a mapping from a name of your choice",
+    students: dict[str, Model] = Field(
+        description="models, as a list or as a mapping from a name of your choice; a name, or {name: ..., settings}",
         json_schema_extra={"short": str(STUDENTS)},
     )
     tasks: list[list[TaskConfig]] = Field(

@@ -29,9 +29,10 @@ from codistill.engine.processes import ALONE, Processes
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.errors import UserError
 from codistill.methods import METHODS
-from codistill.models import MODELS
+from codistill.models import Model, make_backbone, name_and_settings
+from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
-from codistill.student import Student, StudentShape, observe_shapes
+from codistill.student import Statistics, Student, StudentShape, observe_shapes
 from codistill.tasks import TASKS, Task
 
 SAMPLE = 1000  # validation images that are enough to see whether students collapse
@@ -57,10 +58,13 @@ class Experiment:
     warnings: list[str]  # what is possible but hardly meant
 
 
-def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None) -> Experiment:
+def build(
+    config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None, *, pretrained: bool = True
+) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later.
 
     progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
+    pretrained: read the pretrained weights that students ask for; not if others will be loaded.
     """
     runtime = runtime or choose_runtime(config)
     share: dict[str, Any] = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
@@ -76,7 +80,7 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
 
     torch.manual_seed(config.seed)
-    cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names))
+    cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
     _check_labels_can_be_mixed(config, cohort)
     cohort = runtime.place(cohort, (3, *size))
     objective.table(_loss_names(cohort, size, runtime))
@@ -114,6 +118,13 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     sample = None
     if splits.validation is not None:
         sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
+    backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
+    warnings = [
+        *source.warnings,
+        *_data_warnings(splits.train, cohort, config.order),
+        *_warnings(cohort, runtime),
+        *warnings_of_models(config.students, backbones, size),
+    ]
     return Experiment(
         config,
         cohort,
@@ -128,7 +139,7 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
         facts,
         sizes,
         data,
-        [*source.warnings, *_data_warnings(splits.train, cohort, config.order), *_warnings(cohort, runtime)],
+        warnings,
     )
 
 
@@ -140,10 +151,20 @@ def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:
     )
 
 
-def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:
+def build_cohort(
+    config: RunConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    data_statistics: Statistics | None = None,
+    pretrained: bool = True,
+) -> tuple[Cohort, Objective]:
     """The cohort of a configuration and its objective. Students come first: their weights depend on the seed alone."""
-    students = {name: Student(MODELS[model](), num_classes) for name, model in config.students.items()}
-    shapes = {name: observe_shapes(student, image_shape) for name, student in students.items()}
+    size = image_shape[1:]
+    students = {
+        name: Student(make_backbone(model, size, pretrained=pretrained), num_classes, data_statistics)
+        for name, model in config.students.items()
+    }
+    shapes = {name: _look_once(student, image_shape, config.students[name]) for name, student in students.items()}
     tasks = {
         name: {task.name: _build_task(task, shapes[name]) for task in own}
         for name, own in zip(students, config.tasks, strict=True)
@@ -151,6 +172,18 @@ def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_class
     method = METHODS[config.method.name](shapes, **config.method.settings)
     cohort = Cohort(students, tasks, method, config.view_statistics)
     return cohort, Objective(config.objective_weights(method.weights))
+
+
+def _look_once(student: Student, image_shape: tuple[int, int, int], model: Model) -> StudentShape:
+    try:
+        return observe_shapes(student, image_shape)
+    except Exception as error:  # of a foreign model's own code
+        name, _ = name_and_settings(model)
+        _, height, width = image_shape
+        raise UserError(
+            f"Model '{name}' cannot see images of {width} x {height} pixels: {str(error).strip().splitlines()[0]} "
+            "If it is made for others, set data.image_size."
+        ) from error
 
 
 def _build_task(config: TaskConfig, shape: StudentShape) -> Task:

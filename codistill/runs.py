@@ -69,7 +69,9 @@ def _train(
     state = processes.on_main(folder.take_up) if resume else None
     if state is not None:
         state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
-    experiment = processes.together(lambda: build(config, display.decoding, choose_runtime(config, processes)))
+    experiment = processes.together(
+        lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
+    )
     config, cohort = experiment.config, experiment.cohort
     optimizer = experiment.runtime.optimizer(cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
     scaling = Scaling(optimizer, experiment.runtime)
@@ -166,7 +168,8 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
     any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False}
-    experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device}))
+    config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
+    experiment = build(config, pretrained=False)
     built = "the run's config.yaml"
     load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():

@@ -467,6 +467,27 @@ KEYS = [
     keys("no such method", "method=dmll", "Unknown method 'dmll'. Did you mean 'dml'? Choices: independent, dml"),
     keys("no such task", "tasks=rotaton", "Unknown task 'rotaton'. Did you mean 'rotation'?"),
     keys("no such model", "students=[resnet8,resnet9]", "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
+    keys(
+        "a model without name",
+        "students=[{pretrained: true},resnet8]",
+        "a mapping with 'name', got {'pretrained': True}",
+    ),
+    keys(
+        "no setting of a model",
+        "students=[{name: wrn_16_2, drop: 0.1},resnet8]",
+        "'drop'. Did you mean 'dropout'?",
+    ),
+    keys("a setting of no model", "students=[{name: resnet8, width: 2},resnet8]", "setting of model 'resnet8' 'width'"),
+    keys("all dropped", "students=[{name: wrn_16_2, dropout: 1},resnet8]", "dropout should be less than 1 (got 1)"),
+    keys(
+        "a date for a model", "students=[{name: timm/vgg11, a: 2020-01-01},resnet8]", "should be words, numbers, lists"
+    ),
+    keys(
+        "no such module",
+        "students=['no_nets:make',resnet8]",
+        "module 'no_nets' cannot be imported",
+        "installed, or lie",
+    ),
     keys("no such setting", "method.temprature=3", "'temprature'. Did you mean 'temperature'?"),
     keys(
         "a word for a setting's number",

@@ -55,6 +55,7 @@ class Runtime:
     def place(self, cohort: Cohort, image_shape: tuple[int, int, int]) -> Cohort:
         """Move a cohort, for images of (C, H, W), to the device. Channels-last convolutions are faster everywhere."""
         if self.sync_batchnorm and self.processes.count > 1:
+            check_synchronisable(cohort)
             cohort = cast(Cohort, nn.SyncBatchNorm.convert_sync_batchnorm(cohort))
         cohort = cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
@@ -138,6 +139,17 @@ class Runtime:
         if reasons and self.side_by_side is True:
             raise UserError(f"side_by_side=true is not possible. {reasons[0]} Leave it at auto, or set it to false.")
         return not reasons and torch.get_num_threads() > 1
+
+
+def check_synchronisable(module: nn.Module) -> None:
+    """Raises UserError for batch normalisation that does more, as some of timm's does: PyTorch would drop the rest."""
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    for name, part in module.named_modules():
+        if isinstance(part, plain) and type(part) not in plain:
+            raise UserError(
+                f"sync_batchnorm=true does not go with '{name}': a {type(part).__name__} does more than to normalise. "
+                "Set it to false, or choose another model."
+            )
 
 
 def keep_freed_memory() -> None:
