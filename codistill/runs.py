@@ -123,8 +123,8 @@ def _train(
     return summary
 
 
-def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
-    """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
+def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]]:
+    """A finished run, built again with its saved weights on any device; its summary. Raises UserError if damaged."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
@@ -135,6 +135,12 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     for name, student in experiment.cohort.students.items():
         load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
         folder.check_student(name, summary.get("sha256", {}).get(name))
+    return experiment, summary
+
+
+def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
+    """Test accuracy of a finished run, measured again, and its summary."""
+    experiment, summary = rebuild(run, device)
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
 
 

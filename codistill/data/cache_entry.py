@@ -20,7 +20,7 @@ from typing import NamedTuple
 import PIL
 from filelock import FileLock, Timeout
 
-FORMAT = 2  # raise it when the same files come to be decoded to other pixels
+FORMAT = 3  # raise it when the same files come to be decoded to other pixels
 _KEY = re.compile("[0-9a-f]{32}")
 
 Shape = tuple[int, int, int, int]  # (n, H, W, 3)

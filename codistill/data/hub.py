@@ -18,12 +18,12 @@ from torch import Tensor
 
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
-from codistill.data.decode import decode
 from codistill.data.folder import check_class_folders, files_left_out, local_folder
 from codistill.data.images import gather, resize
 from codistill.data.source import Progress, Source
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
+from codistill.pixels.decode import decode
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")  # tried in this order
 

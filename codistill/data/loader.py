@@ -127,7 +127,7 @@ class EvaluationLoader:
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self._images = images
+        self.images = images
         fair = -(-len(images) // processes)
         self._batch_size = max(1, min(1000, 4_000_000 // images.pixels[0, :, :, 0].numel(), fair))
         self._mine = slice(rank, None, processes)
@@ -136,7 +136,7 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         device, size = self._mean.device, self._batch_size
-        batches = zip(self._images.pixels.split(size), self._images.labels.split(size), strict=True)
+        batches = zip(self.images.pixels.split(size), self.images.labels.split(size), strict=True)
         for pixels, labels in list(batches)[self._mine]:
             images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
             yield Batch(normalise(images, self._mean, self._std), labels.to(device, non_blocking=True))
