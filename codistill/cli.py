@@ -26,6 +26,8 @@ from codistill.errors import TrainingEnded, UserError
 COMMANDS = {
     "train": "Train a cohort.",
     "evaluate": "Measure the test accuracy of a finished run again, from its saved weights.",
+    "export": "One network of a run for use elsewhere: weights, a PyTorch program or ONNX, checked on the test images.",
+    "predict": "Classes and probabilities of images, by an export or a student of a run.",
     "compare": "Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.",
     "bench": "Images per second, time of each part of a step, and memory, of any configuration on this machine.",
     "methods": "The methods: how students learn from each other. 'methods show NAME' tells all.",
