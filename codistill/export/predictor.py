@@ -72,9 +72,8 @@ class Predictor:
 
 def as_input(images: Sequence[Pixels], size: tuple[int, int]) -> Floats:
     """uint8 (H, W, 3) each -> float32 (B, 3, height, width) in [0, 1]."""
-    return np.stack([resize(image, size) for image in images]).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(
-        255
-    )
+    pixels = np.stack([resize(image, size) for image in images]).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255)
 
 
 def open_predictor(place: str | Path, student: str | None = None, *, trust: bool = False) -> Predictor:
