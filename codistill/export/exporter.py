@@ -122,7 +122,8 @@ def _write(folder: Path, network: nn.Module, experiment: Experiment, name: str, 
 
 def _plain(experiment: Experiment, name: str) -> Plain:
     student, facts = experiment.cohort.students[name], experiment.facts
-    return plain(student, experiment.config.students[name], facts["mean"], facts["std"])  # type: ignore[arg-type]
+    model = experiment.config.students[name]
+    return plain(student, model, facts["image_size"], facts["mean"], facts["std"])  # type: ignore[arg-type]
 
 
 def _about_input(experiment: Experiment) -> dict[str, Any]:

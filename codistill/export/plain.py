@@ -19,7 +19,13 @@ class Plain(NamedTuple):
     std: list[float]
 
 
-def plain(student: Student, model: str | Mapping[str, Any], mean: Sequence[float], std: Sequence[float]) -> Plain:
+def plain(
+    student: Student,
+    model: str | Mapping[str, Any],
+    image_size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Plain:
     """A student of ``model`` (a name, or a mapping with name and settings) for images normalised by mean and std.
 
     One of timm becomes what ``timm.create_model(name, num_classes=K)`` loads; others keep their names, for
@@ -33,6 +39,8 @@ def plain(student: Student, model: str | Mapping[str, Any], mean: Sequence[float
     scale, shift = weights.get("input_scale"), weights.get("input_shift")
     if name.startswith(TIMM) and "full_resolution_stem" not in settings:
         timm_model: Any = getattr(student.backbone, "model", student.backbone)
+        if timm_model.pretrained_cfg.get("fixed_input_size"):
+            settings.setdefault("img_size", list(image_size))
         weights = timm_weights(weights, timm_model.pretrained_cfg["classifier"])
         if scale is not None and shift is not None:
             mean, std = in_one_step(mean, std, scale.flatten().tolist(), shift.flatten().tolist())

@@ -38,13 +38,13 @@ class Wrapped(nn.Module):
 def test_a_student_of_timm_becomes_what_timm_itself_makes(
     timm: ModuleType, tmp_path: Path, name: str, wrapped: bool
 ) -> None:
-    settings = {"img_size": 32} if name.startswith("vit") else {}
+    settings = {"img_size": [32, 32]} if name.startswith("vit") else {}
     torch.manual_seed(0)
     backbone = timm.create_model(name, num_classes=0, **settings)
     if not wrapped and not name.startswith("resnet"):
         pytest.skip("the wrapper is how these become backbones")
     student = Student(Wrapped(backbone) if wrapped else backbone, 7).eval()
-    made = plain(student, {"name": f"timm/{name}", "pretrained": True, **settings}, MEAN, STD)
+    made = plain(student, {"name": f"timm/{name}", "pretrained": True}, (32, 32), MEAN, STD)
     assert made.model == {"library": "timm", "name": name, "settings": settings, "num_classes": 7}
     assert (made.mean, made.std) == (MEAN, STD)
 
@@ -86,6 +86,6 @@ def test_a_model_of_timm_that_was_changed_keeps_our_names() -> None:
         pretrained_cfg = SimpleNamespace()
 
     student = Student(Backbone(3, 3), 2)
-    made = plain(student, {"name": "timm/resnet10t", "full_resolution_stem": True}, MEAN, STD)
+    made = plain(student, {"name": "timm/resnet10t", "full_resolution_stem": True}, (8, 8), MEAN, STD)
     assert made.model["library"] == "codistill"
     assert made.weights.keys() == student.state_dict().keys()

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cohorts import make_cohort
+import torch
+from cohorts import make_batch, make_cohort
 
 from codistill import UserError
+from codistill.engine.evaluate import mean_probability
 from codistill.export.network import network_of
 from codistill.export.which import choose_student
+from codistill.methods import METHODS
 
 
 def run_with(folder: Path, validation: dict[str, float] | None) -> Path:
@@ -42,6 +45,22 @@ def test_without_validation_images_the_student_must_be_named(tmp_path: Path) -> 
 def test_an_unknown_student_is_told_with_the_choices(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Unknown student of run '.*' 'c'. Choices: a, b, best"):
         choose_student(run_with(tmp_path, None), "c")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_exported_answers_as_the_cohort_does_for_every_method(method: str) -> None:
+    cohort, _ = make_cohort({"a": "resnet8", "b": "resnet8", "c": "resnet8"}, method=method)
+    images = make_batch().images
+    with torch.inference_mode():
+        said = cohort.eval().predict(images)
+        for name in [*cohort.students, *cohort.answering_teachers[:1]]:
+            if name != "ensemble":  # a teacher of that name is asked for as the teacher
+                torch.testing.assert_close(network_of(cohort, name, method)(images), said[name])
+        if cohort.answering_teachers:
+            answer = network_of(cohort, "teacher", method)(images)
+            torch.testing.assert_close(answer, said[cohort.answering_teachers[0]])
+        ensemble = network_of(cohort, "ensemble", method)(images).softmax(1)
+        torch.testing.assert_close(ensemble, mean_probability(said[name] for name in cohort.students))
 
 
 def test_a_method_without_a_teacher_that_answers_has_none_to_export() -> None:
