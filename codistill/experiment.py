@@ -109,7 +109,13 @@ def build(
 
     test = once(splits.test)
     assert test is not None
-    facts = {"class_names": splits.train.class_names, "image_size": size, "mean": mean, "std": std}
+    facts = {
+        "class_names": splits.train.class_names,
+        "image_size": size,
+        "resize": config.data.resize,
+        "mean": mean,
+        "std": std,
+    }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
     counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
     classes = len(splits.train.class_names)

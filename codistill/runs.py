@@ -163,7 +163,7 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
 
 
 def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]]:
-    """A finished run as it was when training ended, on any device, and its summary."""
+    """A finished run as it was when training ended, on any device, and its summary. Raises UserError if damaged."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.

@@ -25,6 +25,7 @@ import codistill
 from codistill import cli, runs
 from codistill.config import make_config
 from codistill.engine import checkpoint
+from codistill.export import export as write_export
 from codistill.strict_yaml import _StrictLoader
 
 
@@ -697,7 +698,63 @@ RUNS = [
     Bad("analyse damaged raw material", damaged_outputs, ANALYSE, ("test.safetensors' cannot be read", "Delete it")),
 ]
 
-BAD = [*IMAGES, *FILES, *PARQUET, *RECIPES, *KEYS, *RUNS]
+# Exports, and what is to be predicted with.
+
+
+def an_export(**files: str | None) -> Callable[[], object]:
+    """One of the finished run's student a, with files changed as for ``a_run``."""
+
+    def make() -> None:
+        write_export("done", "a", out="exported")
+        for name, text in files.items():
+            path = Path("exported", name.replace("_json", ".json").replace("_safetensors", ".safetensors"))
+            if text is None:
+                path.unlink()
+            else:
+                path.write_text(text)
+
+    return make
+
+
+EXPORT, PREDICT = ["export", "done", "--student", "a", "--out"], ["predict", "exported", "image.png"]
+
+EXPORTS = [
+    Bad("export nothing", nothing, ["export", "run"], ("'run' does not exist",)),
+    Bad("export an unfinished run", a_run(finished=False), ["export", "run"], ("The run is not finished",)),
+    Bad("export without checkpoint", a_run(checkpoint_pt=None), ["export", "run", "--student", "a"], ("is missing",)),
+    Bad("export to an unknown format", nothing, [*EXPORT, "x", "--to", "onxx"], ("'onxx'. Did you mean 'onnx'",)),
+    Bad(
+        "export an unknown student", nothing, ["export", "done", "--student", "c", "--to", "torch"], ("Choices: a, b",)
+    ),
+    Bad(
+        "export a teacher that does not answer",
+        nothing,
+        ["export", "done", "--student", "cpm", "--to", "torch"],
+        ("Method 'dml' has no teacher with an answer of its own", "best or ensemble"),
+    ),
+    Bad(
+        "export an ensemble's weights",
+        nothing,
+        ["export", "done", "--student", "ensemble"],
+        ("--to torch or --to onnx",),
+    ),
+    Bad("export weights in 8 bits", nothing, [*EXPORT, "x", "--quantize", "int8"], ("goes with --to onnx",)),
+    Bad("export into a run", nothing, [*EXPORT, "done", "--overwrite"], ("'done' is not empty and holds no export",)),
+    Bad("export into a file", busy_file, [*EXPORT, "run"], ("Export folder 'run' is a file",)),
+    Bad("export beneath a file", busy_file, [*EXPORT, "run/x"], ("'run/x' cannot be written: Not a directory",)),
+    Bad("export over an export", an_export(), [*EXPORT, "exported"], ("already holds an export", "--overwrite")),
+    Bad("predict with nothing", nothing, PREDICT, ("'exported' is neither an export nor a run folder",)),
+    Bad("predict with half an export", an_export(export_json="{"), PREDICT, ("exported/export.json' is damaged",)),
+    Bad("predict with facts of something else", an_export(export_json="[]"), PREDICT, ("export.json' is damaged",)),
+    Bad("predict without weights", an_export(model_safetensors=None), PREDICT, ("model.safetensors' is missing",)),
+    Bad("predict with other weights", an_export(model_safetensors="x"), PREDICT, ("was altered", "Export again")),
+    Bad("predict with an unknown network", an_export(model_json="{}"), PREDICT, ("model.json' is damaged",)),
+    Bad("predict with a student of an export", an_export(), [*PREDICT, "--student", "a"], ("is for run folders",)),
+    Bad("predict with an unknown student", nothing, ["predict", "done", "x.png", "--student", "c"], ("Choices: a, b",)),
+    Bad("predict with an unfinished run", a_run(finished=False), ["predict", "run", "x.png"], ("is not finished",)),
+]
+
+BAD = [*IMAGES, *FILES, *PARQUET, *RECIPES, *KEYS, *RUNS, *EXPORTS]
 
 
 @pytest.fixture(scope="module")
@@ -774,4 +831,7 @@ def test_no_file_that_is_read_can_run_code() -> None:
     assert [path.name for path, text in sources.items() if "yaml.load" in text or "safe_load" in text] == [
         "strict_yaml.py"
     ]
+    # A program of torch.export can run code: it is opened in one place, which asks whether it is trusted.
+    opening = {path.name for path, text in sources.items() if "torch.export.load(" in text}
+    assert opening == {"torch_runtime.py", "card.py"}  # and told in cards
     assert issubclass(_StrictLoader, yaml.SafeLoader)

@@ -19,7 +19,6 @@ from torch import Tensor
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
 from codistill.data.columns import image_column, label_column, label_columns, sorted_values
-from codistill.data.decode import decode
 from codistill.data.folder import check_class_folders, files_left_out, local_data
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
@@ -27,6 +26,7 @@ from codistill.data.local import Local, explained, load_local
 from codistill.data.source import Progress, Source
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
+from codistill.pixels.decode import decode
 
 
 def download_folder() -> Path:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from codistill.pixels.resize import resize as resize_image
 
 SMALLEST = 4  # pixels: students halve the sides of an image twice
 
@@ -59,29 +60,12 @@ def _chunks(pixels: Tensor) -> tuple[Tensor, ...]:
 
 
 def resize(pixels: Tensor, size: int, how: str = "squash") -> Tensor:
-    """(n, H, W, 3) uint8 -> (n, size, size, 3) uint8: means over areas along a side that shrinks, bilinear otherwise.
-
-    Halving the size is the mean of 2x2 pixels, rounded to the nearest integer. how: "squash" shows all of the image,
-    "crop" the central square of its shorter side, in its proportions.
-    """
-    height, width = pixels.shape[1:3]
-    if how == "crop":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        height, width = side, side
-        pixels = pixels[:, top : top + side, left : left + side]
-    if (height, width) == (size, size):
+    """(n, H, W, 3) uint8 -> (n, size, size, 3) uint8, each image as ``codistill.pixels.resize`` does."""
+    if pixels.shape[1:3] == (size, size):
         return pixels
     resized = torch.empty(len(pixels), size, size, pixels.shape[3], dtype=torch.uint8)
-    done = 0
-    for chunk in _chunks(pixels):  # a float copy of everything at once would be four times the data
-        planes = chunk.permute(0, 3, 1, 2).float()
-        if max(height, width) > size:
-            planes = F.adaptive_avg_pool2d(planes, (min(height, size), min(width, size)))
-        if min(height, width) < size:
-            planes = F.interpolate(planes, size=(size, size), mode="bilinear", align_corners=False)
-        resized[done : done + len(chunk)] = planes.round_().clamp_(0, 255).permute(0, 2, 3, 1)
-        done += len(chunk)
+    for row, image in enumerate(pixels):
+        resized[row] = torch.from_numpy(resize_image(image.numpy(), (size, size), how))
     return resized
 
 
