@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "Measure the test accuracy of a finished run again, from its saved weights.",
     "compare": "Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.",
     "sweep": "Train many runs: rows, grids and seeds of a file. Stop it and start it again at any time.",
+    "stress": "The collapse test: one student is harmed on purpose; what do its peers lose, with each method?",
     "bench": "Images per second, time of each part of a step, and memory, of any configuration on this machine.",
     "methods": "The methods: how students learn from each other. 'methods show NAME' tells all.",
     "tasks": "The auxiliary tasks that a student can be given. 'tasks show NAME' tells all.",

@@ -31,6 +31,7 @@ from codistill.errors import UserError
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.objective import Objective
+from codistill.poison import wrong_labels
 from codistill.student import Student, StudentShape, observe_shapes
 from codistill.tasks import TASKS, Task
 
@@ -84,6 +85,13 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
     # Each process has one of its own, or all would drop the same units of other images.
     torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)
 
+    poison = config.poison
+    if poison is not None and cohort.method.shared_trunk:
+        raise UserError(f"poison is for students of their own, but method '{config.method.name}' shares a trunk.")
+    told = {}
+    if poison is not None and poison.random_labels is not None:
+        classes = len(splits.train.class_names)
+        told = {poison.student: wrong_labels(splits.train.labels, classes, poison.random_labels, config.seed)}
     loader = TrainLoader(
         splits.train,
         batch_size=config.batch_size,
@@ -91,6 +99,7 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
         std=std,
         seed=config.seed,
         **augmentation(size, **config.augment.model_dump())._asdict(),
+        told=told,
         augmentations=cohort.augmentations,
         order=config.order,
         resident=padded_bytes(splits.train.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
@@ -138,6 +147,13 @@ def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:
     return Runtime(
         device, config.precision, config.compile, config.side_by_side, config.sync_batchnorm, processes=processes
     )
+
+
+def fresh_students(config: RunConfig, num_classes: int) -> dict[str, Student]:
+    """Students of a configuration with other first weights than the run began with. No other random number changes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((config.seed + 2_147_483_647) % 2**32)
+        return {name: Student(MODELS[model](), num_classes) for name, model in config.students.items()}
 
 
 def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:

@@ -12,23 +12,24 @@ from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
-from codistill.engine.fit import fit
+from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
 from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
 from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
+from codistill.engine.reinitialise import Reinitialising
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
-from codistill.experiment import Experiment, build, choose_runtime
+from codistill.experiment import Experiment, build, choose_runtime, fresh_students
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm"}
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "poison"}
 
 
 def train(
@@ -57,7 +58,9 @@ def _train(
         state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
     experiment = processes.together(lambda: build(config, display.decoding, choose_runtime(config, processes)))
     config, cohort = experiment.config, experiment.cohort
-    optimizer = experiment.runtime.optimizer(cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
+    poison = config.poison
+    factors = {poison.student: poison.learning_rate} if poison and poison.learning_rate else None
+    optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.sgd)
     scaling = Scaling(optimizer, experiment.runtime)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
@@ -113,7 +116,7 @@ def _train(
             experiment.loader,
             config.epochs,
             experiment.runtime,
-            recorder,
+            _observer(experiment, recorder, optimizer),
             clip_norm=config.optimizer.clip_norm,
             scaling=scaling,
             start_step=start_step,
@@ -132,6 +135,16 @@ def _train(
     summary = {**_summary(experiment, accuracy, recorder), **skipped, "sha256": digests}
     folder.save_summary(summary)
     return summary
+
+
+def _observer(experiment: Experiment, recorder: Recorder, optimizer: torch.optim.Optimizer) -> Observer:
+    """The recorder, behind what draws a student's weights anew if the run is poisoned so."""
+    poison = experiment.config.poison
+    if poison is None or poison.reinitialise is None:
+        return recorder
+    at = max(1, round(poison.reinitialise * experiment.config.epochs * len(experiment.loader)))
+    fresh = fresh_students(experiment.config, len(experiment.facts["class_names"]))[poison.student]
+    return Reinitialising(recorder, experiment.cohort.students[poison.student], fresh, optimizer, at)
 
 
 def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
