@@ -1,6 +1,6 @@
 """What one training step is given: images as the students see them, and their labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -27,12 +27,18 @@ class Batch(NamedTuple):
     extra: tuple[Tensor, ...] = ()  # each (B, C, H, W) float
     draws: Tensor | None = None  # (B,) int64 in [0, 2^31)
     mixed: Mixed | None = None  # where each image is mixed with another
+    told: Mapping[str, Tensor] | None = None  # other labels (B,) for students of these names
 
     def augmentation(self, number: int) -> Tensor:
         """``images`` for 0, else one of ``extra``."""
         if number > len(self.extra):
             raise ValueError(f"This cohort needs {number + 1} augmentations of each batch, got {len(self.extra) + 1}.")
         return self.images if number == 0 else self.extra[number - 1]
+
+    def for_student(self, name: str, augmentation: int) -> "Batch":
+        """What this student is shown, and told."""
+        told = (self.told or {}).get(name, self.labels)
+        return self._replace(images=self.augmentation(augmentation), labels=told)
 
     def relabelled(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """With other labels: ``change`` makes (B,) labels into (V * B,), for V views joined one after the other."""

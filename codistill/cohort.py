@@ -70,8 +70,8 @@ class Cohort(nn.Module):
         """Every loss by name, as scalars: ``student/ce``, ``student/task``, ``teacher/ce``, ``learner/lesson_loss``."""
         seen = self._look(batch)
         outputs = {name: looks[CLEAN] for name, looks in seen.items()}
-        losses = {f"{name}/ce": cross_entropy(output.logits, batch) for name, output in outputs.items()}
-        own = {name: batch._replace(images=batch.augmentation(self._augmentation_of(name))) for name in self.students}
+        own = {name: batch.for_student(name, self._augmentation_of(name)) for name in self.students}
+        losses = {f"{name}/ce": cross_entropy(output.logits, own[name]) for name, output in outputs.items()}
         for name, tasks in self.tasks.items():
             for task_name, task in cast(nn.ModuleDict, tasks).items():
                 losses[f"{name}/{task_name}"] = _hold_task(cast(Task, task), seen[name], own[name])

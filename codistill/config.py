@@ -25,6 +25,7 @@ from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
 from codistill.models import Model
 from codistill.objective import Ramp, Weight
+from codistill.poison import Poison
 from codistill.shorthand import Section, Strict, explain, name_students, named, tasks_of_each
 
 STUDENTS = ["resnet8", "resnet8"]
@@ -135,6 +136,10 @@ class RunConfig(Strict):
         "every class as often",
     )
 
+    poison: Poison | None = Field(
+        None, description="one student harmed on purpose, such as {student: b, random_labels: 0.8}; codistill stress"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _spell_out(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +163,16 @@ class RunConfig(Strict):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", given):
             raise ValueError("should be auto, cpu, cuda or cuda:N")
         return given
+
+    @model_validator(mode="after")
+    def _poisons_a_student(self) -> "RunConfig":
+        if self.poison is None:
+            return self
+        if self.poison.student not in self.students:
+            raise unknown("student in poison", self.poison.student, self.students)
+        if self.poison.random_labels and (self.augment.mixup or self.augment.cutmix):
+            raise UserError("poison.random_labels and images of two labels do not go together: leave mixing out.")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "RunConfig":

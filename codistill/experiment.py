@@ -32,6 +32,7 @@ from codistill.methods import METHODS
 from codistill.models import Model, make_backbone, name_and_settings
 from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
+from codistill.poison import wrong_labels
 from codistill.student import Statistics, Student, StudentShape, observe_shapes
 from codistill.tasks import TASKS, Task
 
@@ -88,6 +89,13 @@ def build(
     # Each process has one of its own, or all would drop the same units of other images.
     torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)
 
+    poison = config.poison
+    if poison is not None and cohort.method.shared_trunk:
+        raise UserError(f"poison is for students of their own, but method '{config.method.name}' shares a trunk.")
+    told = {}
+    if poison is not None and poison.random_labels is not None:
+        classes = len(splits.train.class_names)
+        told = {poison.student: wrong_labels(splits.train.labels, classes, poison.random_labels, config.seed)}
     loader = TrainLoader(
         splits.train,
         batch_size=config.batch_size,
@@ -95,6 +103,7 @@ def build(
         std=std,
         seed=config.seed,
         **augmentation(size, **config.augment.model_dump())._asdict(),
+        told=told,
         augmentations=cohort.augmentations,
         order=config.order,
         resident=padded_bytes(splits.train.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
@@ -155,6 +164,15 @@ def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:
     return Runtime(
         device, config.precision, config.compile, config.side_by_side, config.sync_batchnorm, processes=processes
     )
+
+
+def fresh_student(experiment: Experiment, name: str) -> Student:
+    """A student with other first weights than the run began with. No other random number changes."""
+    config, facts = experiment.config, experiment.facts
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((config.seed + 2_147_483_647) % 2**32)
+        backbone = make_backbone(config.students[name], facts["image_size"], pretrained=False)
+        return Student(backbone, len(facts["class_names"]), (facts["mean"], facts["std"]))
 
 
 def build_cohort(

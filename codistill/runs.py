@@ -16,25 +16,26 @@ from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
-from codistill.engine.fit import fit
+from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
 from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
 from codistill.engine.outputs import MOST_BYTES
 from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
+from codistill.engine.reinitialise import Reinitialising
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.errors import UserError
-from codistill.experiment import SAMPLE, Experiment, build, choose_runtime
+from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project"}
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison"}
 
 
 def train(
@@ -73,7 +74,9 @@ def _train(
         lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
     )
     config, cohort = experiment.config, experiment.cohort
-    optimizer = experiment.runtime.optimizer(cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
+    poison = config.poison
+    factors = {poison.student: poison.learning_rate} if poison and poison.learning_rate else None
+    optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.sgd)
     scaling = Scaling(optimizer, experiment.runtime)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
@@ -128,7 +131,7 @@ def _train(
             experiment.loader,
             config.epochs,
             experiment.runtime,
-            recorder,
+            _observer(experiment, recorder, optimizer),
             clip_norm=config.optimizer.clip_norm,
             scaling=scaling,
             start_step=start_step,
@@ -154,6 +157,16 @@ def _train(
     folder.save_summary(summary)
     trackers.log_summary(summary, config.epochs * steps)
     return summary
+
+
+def _observer(experiment: Experiment, recorder: Recorder, optimizer: torch.optim.Optimizer) -> Observer:
+    """The recorder, behind what draws a student's weights anew if the run is poisoned so."""
+    poison = experiment.config.poison
+    if poison is None or poison.reinitialise is None:
+        return recorder
+    at = max(1, round(poison.reinitialise * experiment.config.epochs * len(experiment.loader)))
+    student = experiment.cohort.students[poison.student]
+    return Reinitialising(recorder, student, fresh_student(experiment, poison.student), optimizer, at)
 
 
 def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Loaders without workers: a batch is an index, a gather and a normalisation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -27,7 +27,8 @@ class TrainLoader:
     part of every batch, the same images and augmentations that one process alone would show there.
 
     ``crop``: in place of a crop from within ``padding`` reflected pixels. ``policy``: what follows the crop.
-    ``mixing``: of each batch with itself, the same in all augmentations.
+    ``mixing``: of each batch with itself, the same in all augmentations. ``told``: what students of these names are
+    told instead of the labels, (n,) each.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TrainLoader:
         crop: Crop | None = None,
         policy: Policy | None = None,
         mixing: Mixing | None = None,
+        told: Mapping[str, Tensor] | None = None,
         augmentations: int = 1,
         order: str = "shuffled",
         resident: bool = True,
@@ -64,6 +66,7 @@ class TrainLoader:
         self._policy, self._mixing = policy, mixing
         self._pixels: Store = (Resident if resident else Streamed)(images.pixels, self._crop.padding, device)
         self._labels = images.labels.to(device)
+        self._told = {name: labels.to(device) for name, labels in (told or {}).items()}
         self._batch_size = batch_size
         self._part = slice(rank * share, (rank + 1) * share)  # in one piece, so that pairs stay together
         self._batches = rows // batch_size
@@ -93,6 +96,8 @@ class TrainLoader:
         for (rows, drawn), (padded, at) in zip(chosen, self._pixels.fetch(shares[start:]), strict=True):
             images, *extra = (self._augmented(padded, at, own) for own in drawn.augmentations)
             batch = Batch(images, self._labels[rows], tuple(extra), drawn.draws[self._part])
+            if self._told:
+                batch = batch._replace(told={name: labels[rows] for name, labels in self._told.items()})
             yield batch if drawn.mix is None else _mixed(batch, drawn.mix)
 
     def at(self, step: int) -> tuple[Tensor, Batch]:

@@ -5,13 +5,14 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.optim import SGD
 
 from codistill.cohort import Cohort
 from codistill.engine.processes import ALONE, Processes
@@ -79,10 +80,17 @@ class Runtime:
         mode = "reduce-overhead" if self.compile == "cuda_graphs" else None
         return torch.compile(cohort, fullgraph=True, mode=mode)  # type: ignore[return-value]
 
-    def optimizer(self, cohort: Cohort, **settings: Any) -> torch.optim.SGD:
-        """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel."""
-        groups = [{"params": own, "name": name} for name, own in cohort.parameter_groups().items()]
-        return torch.optim.SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
+    def optimizer(self, cohort: Cohort, lr_factors: Mapping[str, float] | None = None, **settings: Any) -> SGD:
+        """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel.
+
+        ``lr_factors``: for the groups of these students, times the learning rate of the others.
+        """
+        factors = lr_factors or {}
+        groups = [
+            {"params": own, "name": name, "lr_factor": factors.get(name.split("/")[0], 1.0)}
+            for name, own in cohort.parameter_groups().items()
+        ]
+        return SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
         dtype = HALVES.get(self.precision)
