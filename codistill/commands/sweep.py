@@ -14,7 +14,8 @@ from codistill.commands.shared import console, errors, new_app, print_table
 from codistill.engine.stopping import StopRequest
 from codistill.errors import TrainingEnded, UserError
 from codistill.recipe import read_overrides
-from codistill.report import compare
+from codistill.report.compare import compare
+from codistill.report.tables import tables
 from codistill.sweep.dry_run import STEPS, dry_run
 from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job, train_all
@@ -75,7 +76,10 @@ def sweep(
         train_all(all_jobs, side_by_side=len(numbers) or jobs, gpus=numbers, show=view.show, stop=stop)
     finished = [job.run for job in all_jobs if job.state == "finished"]
     if finished:
-        print_table(*compare.table(compare.compare(finished)))
+        for table in tables(compare(finished), details="none"):
+            if table.title:
+                console.print(escape(table.title), soft_wrap=True)
+            print_table(table.header, table.cells)
     failed = [job for job in all_jobs if job.state == "failed"]
     for job in failed:
         errors.print(f"[bold red]Failed:[/bold red] {escape(f'{job.name}: {job.last_words} ({job.log})')}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.bad_batch import BadBatch
+from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.health import Health
 from codistill.engine.meter import TOTAL, DivergedError, Meter
@@ -91,6 +92,7 @@ class Recorder:
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
+        self.best = BestEpoch()
         self.training_seconds = 0.0  # without evaluation and saving
         self.total_seconds = 0.0
         self._steps_timed = 0
@@ -125,6 +127,7 @@ class Recorder:
         self._pause_clock()
         if self._validation is not None:
             self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
+            self.best.offer(epoch + 1, self.accuracy, self._cohort)
         record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
         accuracy = self.accuracy._asdict() if self.accuracy else None
         warnings = self._health.check(epoch, means)
@@ -168,6 +171,7 @@ class Recorder:
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
+        self.best.restore(state.get("best_epoch", {}))
         self._folder.keep_log_until(done)
         return done
 
@@ -205,6 +209,7 @@ class Recorder:
             "total_seconds": self.total_seconds,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
+            "best_epoch": self.best.state(),
         }
 
     def _own(self) -> dict[str, Any]:

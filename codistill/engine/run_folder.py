@@ -5,6 +5,7 @@
     checkpoint.pt             the whole cohort and optimizer after the last saved step
     checkpoint.previous.pt    the one before, until the run is finished
     students/NAME.safetensors one student alone, after training
+    students/NAME.best.safetensors the same of the epoch with the best validation accuracy, if there are such images
     summary.json              written last: a folder that has one is finished
     bad_batch.safetensors     the batch on which training diverged, if it did
     .lock                     held while a process trains here
