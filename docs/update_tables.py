@@ -61,7 +61,8 @@ def updated(page: str) -> str:
 def _table(match: re.Match[str]) -> str:
     folder, names = ROOT / match["folder"], match["names"].split()
     runs = [run for name in names for run in sorted(folder.glob(name if "-seed" in name else f"{name}-seed*"))]
-    return f"{match[1]}\n{markdown(tables(compare(runs), timing=False, details='none'))}\n{match[4]}"
+    text = markdown(tables(compare(runs), timing=False, details="none"))
+    return f"{match[1]}\n{text}\n{match[4]}"
 
 
 def _bench_table(match: re.Match[str]) -> str:

@@ -37,10 +37,8 @@ def tables(
         own = differences(block, against)
         terms = ", ".join(f"{key}={value}" for key, value in block.terms.items())
         title = f"Block {number} of {len(comparison.blocks)}: {terms}" if len(comparison.blocks) > 1 else ""
-        found.append(Table(title, *_accuracies(block, own, timing)))
-        told = [
-            difference for difference in own if details == "all" or difference.measure._replace(selected=False) == MEAN
-        ]
+        found.append(Table(title, *_accuracies(block, own, against, timing)))
+        told = [one for one in own if details == "all" or one.measure._replace(selected=False) == MEAN]
         if told and details != "none":
             found.append(Table(f"{title}; differences" if title else "Differences", *_differences(block, told)))
     return found
@@ -74,7 +72,9 @@ def escape_latex(text: str) -> str:
     return f"{{}}{escaped}" if escaped.startswith("[") else escaped  # or a line break would take it for a length
 
 
-def _accuracies(block: Block, own: Sequence[Difference], timing: bool) -> tuple[list[str], list[list[str]]]:
+def _accuracies(
+    block: Block, own: Sequence[Difference], against: str | None, timing: bool
+) -> tuple[list[str], list[list[str]]]:
     names = students_of(block.rows)
     kinds = [measure for measure in measures(block.rows) if not measure.selected or measure.kind != "student"]
     by_row = {difference.row: difference for difference in own if difference.measure == MEAN}
@@ -84,7 +84,7 @@ def _accuracies(block: Block, own: Sequence[Difference], timing: bool) -> tuple[
     for measure in kinds:
         columns[measure.label(names)] = [_shown(measure, row) for row in block.rows]
         if measure == MEAN and own:
-            columns["mean against its reference"] = [_difference(by_row.get(row.name)) for row in block.rows]
+            columns[f"mean vs. {against or 'control'}"] = [_difference(by_row.get(row.name)) for row in block.rows]
     columns["seeds"] = [str(len(row.seeds)) for row in block.rows]
     columns["training-only parameters"] = [f"{row.cost.training_only:,}" for row in block.rows]
     if any(row.cost.passes for row in block.rows):
