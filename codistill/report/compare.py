@@ -173,10 +173,9 @@ def _accuracies(tests: Sequence[Mapping[str, Any] | None], students: Mapping[str
 
 def _names(groups: Sequence[Sequence[tuple[Path, int]]]) -> list[str]:
     """A name for each group of (run, seed): what its folders are called without the seed; no two are alike."""
-    names = [_name(group) for group in groups]
-    for number, group in enumerate(groups):
-        if names.count(names[number]) > 1:
-            names[number] = f"{group[0][0].resolve().parent.name}/{names[number]}"
+    short = [_name(group) for group in groups]
+    above = [group[0][0].resolve().parent.name for group in groups]
+    names = [f"{a}/{name}" if short.count(name) > 1 else name for a, name in zip(above, short, strict=True)]
     return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
