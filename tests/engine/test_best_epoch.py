@@ -105,9 +105,10 @@ def test_a_resumed_run_selects_the_same_epoch_with_the_same_weights(
         if epoch == 1:
             raise Stopped(2, 2, 0)
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Recorder, "after_epoch", stops)
+    monkeypatch.setattr(Recorder, "after_epoch", stops)
+    with pytest.raises(Stopped):
         runs.train(short(), tmp_path / "halves", Silent())
+    monkeypatch.setattr(Recorder, "after_epoch", after_epoch)
     halves = runs.train(short(), tmp_path / "halves", Silent(), resume=True)
     assert halves["test_accuracy_selected"] == whole["test_accuracy_selected"]
     one, other = (load_file(tmp_path / run / "students" / "b.best.safetensors") for run in ("whole", "halves"))
