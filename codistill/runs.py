@@ -15,6 +15,7 @@ from codistill.config import RunConfig, make_config
 from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
+from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
@@ -142,7 +143,8 @@ def _train(
             f"{skipped['skipped_steps']} of {config.epochs * steps} steps were skipped, for their gradients overflowed "
             "in fp16. It takes a few to find the scale."
         )
-    accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
+    # After training, once: no choice is made on test images.
+    accuracy = evaluate(cohort, experiment.test, experiment.runtime)
     digests = {
         name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
         for name, student in cohort.students.items()
@@ -153,7 +155,8 @@ def _train(
         folder.save_outputs("answers", seen_over_epochs, {"speakers": answers.speakers, "every": every})
     if processes.count == 1 and outputs.size(cohort, len(experiment.test.images), len(class_names)) < MOST_BYTES:
         save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
-    summary = {**_summary(experiment, accuracy, recorder), **skipped, "sha256": digests}
+    selected = _test_best_epoch(experiment, folder, recorder.best, accuracy)
+    summary = {**_summary(experiment, accuracy, recorder), **selected, **skipped, "sha256": digests}
     folder.save_summary(summary)
     trackers.log_summary(summary, config.epochs * steps)
     return summary
@@ -167,6 +170,20 @@ def _observer(experiment: Experiment, recorder: Recorder, optimizer: torch.optim
     at = max(1, round(poison.reinitialise * experiment.config.epochs * len(experiment.loader)))
     student = experiment.cohort.students[poison.student]
     return Reinitialising(recorder, student, fresh_student(experiment, poison.student), optimizer, at)
+
+
+def _test_best_epoch(experiment: Experiment, folder: RunFolder, best: BestEpoch, last: Accuracy) -> dict[str, Any]:
+    """Test and save the weights that validation images chose; the last epoch's accuracy is known."""
+    if best.epoch is None:
+        return {"test_accuracy_selected": None}
+    config, cohort = experiment.config, experiment.cohort
+    with best.put_into(cohort):
+        known = best.epoch == config.epochs
+        accuracy = last if known else evaluate(cohort, experiment.test, experiment.runtime)
+        facts = {**experiment.facts, "epoch": best.epoch}
+        for name, student in cohort.students.items():
+            folder.save_student(f"{name}.best", student.state_dict(), {"model": config.students[name], **facts})
+    return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}}
 
 
 def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
@@ -229,6 +246,7 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
         "validation_accuracy": validation._asdict() if validation else None,
         "warnings": recorder.warnings,
         "parameters": {"students": students, "training_only": training_only},
+        "forward_passes": {name: sum(views.values()) for name, views in experiment.cohort.views_of.items()},
         "images": experiment.sizes,
         "images_per_second": round(recorder.images_per_second, 1),
         "peak_memory_bytes": experiment.runtime.peak_memory_bytes(),

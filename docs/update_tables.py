@@ -15,7 +15,8 @@ from typing import Any
 
 from codistill import catalogue
 from codistill.methods import METHODS
-from codistill.report.compare import compare, markdown
+from codistill.report.compare import compare
+from codistill.report.tables import markdown, tables
 from codistill.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +61,8 @@ def updated(page: str) -> str:
 def _table(match: re.Match[str]) -> str:
     folder, names = ROOT / match["folder"], match["names"].split()
     runs = [run for name in names for run in sorted(folder.glob(name if "-seed" in name else f"{name}-seed*"))]
-    return f"{match[1]}\n{markdown(compare(runs), timing=False)}\n{match[4]}"
+    text = markdown(tables(compare(runs), timing=False, details="none"))
+    return f"{match[1]}\n{text}\n{match[4]}"
 
 
 def _bench_table(match: re.Match[str]) -> str:

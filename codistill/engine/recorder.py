@@ -12,6 +12,7 @@ from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
+from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.glance import look
 from codistill.engine.health import Health
@@ -96,6 +97,7 @@ class Recorder:
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
+        self.best = BestEpoch()
         self.training_seconds = 0.0  # without evaluation and saving
         self.total_seconds = 0.0
         self._steps_timed = 0
@@ -130,6 +132,7 @@ class Recorder:
         self._pause_clock()
         if self._validation is not None:
             self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
+            self.best.offer(epoch + 1, self.accuracy, self._cohort)
         record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
         accuracy = self.accuracy._asdict() if self.accuracy else None
         seen = look(self._cohort, self._sample, self._runtime) if self._sample is not None else None
@@ -187,6 +190,7 @@ class Recorder:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
         self._answers.restore(state.get("answers", {}))
+        self.best.restore(state.get("best_epoch", {}))
         self._folder.keep_log_until(done)
         return done
 
@@ -226,6 +230,7 @@ class Recorder:
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
             "answers": self._answers.state(),
+            "best_epoch": self.best.state(),
         }
 
     def _own(self) -> dict[str, Any]:
