@@ -146,6 +146,9 @@ class RunConfig(Strict):
         "auto", description="on a CPU, students in a thread each; auto: where it changes no results | true | false"
     )
     sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
+    sharding: Literal["none", "parameters"] = Field(
+        "none", description="parameters: each of several processes keeps its part of them, for students that are large"
+    )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     save_minutes: float = Field(10.0, gt=0, description="also save within an epoch, when so many minutes have passed")
     order: Literal["shuffled", "class_pairs"] = Field(

@@ -22,12 +22,12 @@ from codistill.engine.run_folder import RunFolder
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
-from codistill.experiment import Experiment, build, choose_runtime
+from codistill.experiment import Experiment, build, choose_runtime, dry_step
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm"}
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "sharding"}
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
     the launcher restarted goes on with the run that is there. Raises SaveError if the disk is full, or the folder is
     no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
     """
-    processes = join(config.device)
+    processes = join(config.device, config.sharding)
     with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder:
         if processes.restarted:
             if processes.on_main(lambda: folder.finished):
@@ -56,6 +56,9 @@ def _train(
         state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
     experiment = processes.together(lambda: build(config, display.decoding, choose_runtime(config, processes)))
     config, cohort = experiment.config, experiment.cohort
+    # Not before all have built everything: sharding is work that they do together.
+    image_size = experiment.facts["image_size"]
+    processes.together(lambda: processes.shard(cohort, lambda: dry_step(cohort, image_size, experiment.runtime)))
     optimizer = experiment.runtime.optimizer(cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
@@ -114,9 +117,10 @@ def _train(
             start_step=start_step,
         )
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
+    students = {name: processes.whole(student.state_dict()) for name, student in cohort.students.items()}
     digests = {
-        name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
-        for name, student in cohort.students.items()
+        name: folder.save_student(name, weights, {"model": config.students[name], **experiment.facts})
+        for name, weights in students.items()
     }
     summary = {**_summary(experiment, accuracy, recorder), "sha256": digests}
     folder.save_summary(summary)
@@ -128,7 +132,7 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
-    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False}
+    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False, "sharding": "none"}
     experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device}))
     built = "the run's config.yaml"
     load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)

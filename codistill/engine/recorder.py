@@ -151,8 +151,9 @@ class Recorder:
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
-        self._optimizer.load_state_dict(state["optimizer"])
+        place, built = f"{self._folder.path}/checkpoint.pt", "the run's config.yaml"
+        load_weights(self._cohort, state["cohort"], place, built, self._processes.part)
+        self._optimizer.load_state_dict(self._parts(state["optimizer"]))
         own = self._own_of(state)
         torch.set_rng_state(own["random_state"])
         if "cuda_random_state" in own and self._runtime.device.type == "cuda":
@@ -189,8 +190,8 @@ class Recorder:
         return {
             **main,
             **({"other_processes": others} if others else {}),
-            "cohort": self._cohort.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "cohort": self._processes.whole(self._cohort.state_dict()),
+            "optimizer": self._processes.whole(self._optimizer.state_dict()),
             "config": self._config_yaml,
             "epochs_done": steps_done // self._steps_per_epoch,
             "steps_done": steps_done,
@@ -199,6 +200,18 @@ class Recorder:
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
         }
+
+    def _parts(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's state with this process's part of each momentum."""
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        parts = {
+            number: {
+                key: self._processes.part(value, parameters[number]) if isinstance(value, Tensor) else value
+                for key, value in own.items()
+            }
+            for number, own in optimizer["state"].items()
+        }
+        return {**optimizer, "state": parts}
 
     def _own(self) -> dict[str, Any]:
         """What of a checkpoint is another in each process."""
@@ -245,8 +258,11 @@ class Recorder:
 
     def _check_weights(self, steps_done: int) -> None:
         """The last update may have gone wrong after the last loss was fine: do not save it."""
-        for name, parameters in self._cohort.parameter_groups().items():
-            if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
+        groups = self._cohort.parameter_groups()
+        own = {name: [self._processes.own(parameter) for parameter in group] for name, group in groups.items()}
+        bad = [int(not torch.stack([tensor.isfinite().all() for tensor in group]).all()) for group in own.values()]
+        for name, found in zip(groups, self._processes.largest(*bad), strict=True):  # each may have other parts
+            if found:
                 self._read(self._whole_epoch, steps_done)  # within an epoch: a loss may have been first
                 error = DivergedError(f"A weight of '{name}' is NaN or infinite.")
                 raise self._bad_batch.kept(error, steps_done)

@@ -44,6 +44,8 @@ class Runtime:
             raise UserError(f"sync_batchnorm=true needs CUDA devices, not {self.device.type}. Set it to false.")
         if self.processes.count > 1 and self.compile == "cuda_graphs":
             raise UserError("compile=cuda_graphs is for one process; there are several. Set compile=true, or false.")
+        if self.processes.sharded and self.compile is True:
+            raise UserError("compile=true does not go with sharding=parameters. Set one of them to false or none.")
         if self.processes.count > 1 and self.side_by_side is True:
             raise UserError("side_by_side=true is for one process; there are several. Leave it at auto.")
         if self.compile == "cuda_graphs" and self.device.type != "cuda":
@@ -80,7 +82,8 @@ class Runtime:
     def optimizer(self, cohort: Cohort, **settings: Any) -> torch.optim.SGD:
         """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel."""
         groups = [{"params": own, "name": name} for name, own in cohort.parameter_groups().items()]
-        return torch.optim.SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
+        fused = self.device.type in ("cpu", "cuda") and not self.processes.sharded  # no such kernel for parts
+        return torch.optim.SGD(groups, fused=fused, **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
@@ -94,7 +97,7 @@ class Runtime:
         """In here a cohort is evaluated: no gradients, nothing compiled. It is left in the mode it was in."""
         was_training = cohort.training
         cohort.eval()
-        with torch.inference_mode(), self.autocast(), self.eager():
+        with self.processes.whole_weights(cohort), torch.inference_mode(), self.autocast(), self.eager():
             yield
         cohort.train(was_training)
 
