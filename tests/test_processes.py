@@ -95,9 +95,9 @@ def diverged(processes: Processes) -> str:
     return "nothing"
 
 
-def stopped_and_resumed(folder: Path, processes: Processes) -> list[Any]:
+def stopped_and_resumed(folder: Path, processes: Processes, **changes: Any) -> list[Any]:
     """A run in which the last process is asked to stop; then it is gone on with. Dropout makes randomness matter."""
-    changed = config(students=["drops", "still"], batch_size=WHOLE, log_every=2)
+    changed = config(students=["drops", "still"], batch_size=WHOLE, log_every=2, **changes)
     after_step = Recorder.after_step
 
     def asked(self: Recorder, epoch: int, step: int, *rest: Any) -> None:

@@ -82,8 +82,9 @@ class Runtime:
     def optimizer(self, cohort: Cohort, **settings: Any) -> torch.optim.SGD:
         """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel."""
         groups = [{"params": own, "name": name} for name, own in cohort.parameter_groups().items()]
-        fused = self.device.type in ("cpu", "cuda") and not self.processes.sharded  # no such kernel for parts
-        return torch.optim.SGD(groups, fused=fused, **settings)
+        if self.processes.sharded:  # there is no fused kernel for parts
+            return torch.optim.SGD(groups, foreach=True, **settings)
+        return torch.optim.SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
