@@ -147,7 +147,7 @@ class RunConfig(Strict):
     )
     sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
     sharding: Literal["none", "parameters"] = Field(
-        "none", description="parameters: each of several processes keeps its part of them, for students that are large"
+        "none", description="parameters: divided among several processes, for large students"
     )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     save_minutes: float = Field(10.0, gt=0, description="also save within an epoch, when so many minutes have passed")

@@ -11,6 +11,7 @@ from cohorts import BACKBONES, SIZE, Silent, make_batch, make_cohort
 from test_processes import CPU, UNEVEN, WHOLE, config, stopped_and_resumed
 from together import together
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from codistill import Batch, UserError, load_student, runs
 from codistill.data import EvaluationLoader, Images
@@ -100,7 +101,9 @@ def one_run_of(
     optimizer = runtime.optimizer(cohort.train(), lr=LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
     step = Step(cohort, objective, optimizer, runtime, clip_norm=1.0)
     for number in range(steps):
-        step.backward(step.forward(share_of(processes, number, dtype), 0.5)[1])
+        _, loss = step.forward(share_of(processes, number, dtype), 0.5)
+        gathered = [name for name, parameter in cohort.named_parameters() if not isinstance(parameter, DTensor)]
+        step.backward(loss)
         step.update(LR)
     processes.align(cohort)
     parameters, momenta = (
@@ -108,6 +111,7 @@ def one_run_of(
         [value for own in optimizer.state.values() for value in own.values()],
     )
     return {
+        "gathered between passes": gathered,
         "weights": {name: tensor.clone() for name, tensor in processes.whole(cohort.state_dict()).items()},
         "parameters": [(parameter.numel(), processes.own(parameter).numel()) for parameter in parameters],
         "momenta": [(momentum.numel(), processes.own(momentum).numel()) for momentum in momenta],
@@ -243,6 +247,13 @@ def test_each_process_has_its_part_of_every_weight_and_momentum(both: tuple[list
             assert first + second == whole, "nothing twice, nothing left out"
         share = sum(first for _, first in one[kind]) / sum(whole for whole, _ in one[kind])
         assert 0.5 <= share < 0.6, "rows that two do not divide are the first one's"
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_between_forward_and_backward_blocks_are_given_up(both: tuple[list[Any], Path], row: str) -> None:
+    gathered = both[0][0]["sharded"][row]["gathered between passes"]
+    assert "students.a.classifier.weight" in gathered
+    assert not [name for name in gathered if ".stages.0." in name and ".a." in name], "blocks of the residual network"
 
 
 def test_a_cohort_is_evaluated_whole_before_and_between_steps_by_processes_with_unequal_batches(

@@ -45,7 +45,9 @@ class Runtime:
         if self.processes.count > 1 and self.compile == "cuda_graphs":
             raise UserError("compile=cuda_graphs is for one process; there are several. Set compile=true, or false.")
         if self.processes.sharded and self.compile is True:
-            raise UserError("compile=true does not go with sharding=parameters. Set one of them to false or none.")
+            raise UserError(
+                "compile=true does not go with sharding=parameters. Leave it at auto, or set sharding=none."
+            )
         if self.processes.count > 1 and self.side_by_side is True:
             raise UserError("side_by_side=true is for one process; there are several. Leave it at auto.")
         if self.compile == "cuda_graphs" and self.device.type != "cuda":

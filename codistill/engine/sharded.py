@@ -33,8 +33,8 @@ class Sharded(Together):
                     f"sharding=parameters cannot divide the parameter '{name}', which is a single number. "
                     "Give it a dimension, or set sharding=none."
                 )
-            dist.broadcast(parameter.data, 0)  # all are built from one seed; this makes sure, as data parallelism does
             parameter.data = parameter.data.contiguous()  # no channels-last: parts are rows of plain tensors
+            dist.broadcast(parameter.data, 0)  # all are built from one seed; this makes sure, as data parallelism does
         mesh = init_device_mesh(cast(torch.device, self.device).type, (self.count,))
         for block in blocks(module):
             if any(not isinstance(parameter, DTensor) for parameter in block.parameters()):
