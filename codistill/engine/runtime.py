@@ -61,7 +61,10 @@ class Runtime:
             cohort = cast(Cohort, nn.SyncBatchNorm.convert_sync_batchnorm(cohort))
         cohort = cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
-            keep_freed_memory()
+            if self.processes.sharded:
+                give_back_freed_memory()
+            else:
+                keep_freed_memory()
             if self._goes_side_by_side(cohort, image_shape):
                 cohort.look = SideBySide(len(cohort.students), torch.get_num_threads())
         return cohort
@@ -154,6 +157,15 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28), (-8, 1)):
             libc.mallopt(parameter, value)
+
+
+def give_back_freed_memory() -> None:
+    """The contrary: what holds few weights at a time gains nothing if the memory of the others is kept.
+
+    Only where the library is glibc: M_MMAP_THRESHOLD = 128 KiB, where it starts, and no longer adapts.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(-3, 2**17)
 
 
 def choose_device(name: str) -> torch.device:
