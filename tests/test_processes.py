@@ -63,7 +63,7 @@ def one_step(processes: Processes) -> dict[str, Tensor]:
     config()
     cohort, objective = make_cohort({"a": "still", "b": "still"}, ["rotation_only", None], "dml")
     runtime = Runtime(CPU, side_by_side=False, processes=processes)
-    step = Step(cohort, objective, runtime.optimizer([{"params": cohort.parameters()}], lr=0.1), runtime)
+    step = Step(cohort, objective, runtime.optimizer(cohort, lr=0.1), runtime)
     share = WHOLE // processes.count
     mine = slice(processes.rank * share, (processes.rank + 1) * share)
     batch = make_batch(WHOLE)
