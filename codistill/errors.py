@@ -1,6 +1,7 @@
-"""The one error a user is meant to read: it names the culprit, the choices, and the nearest of them.
+"""The errors that a user is meant to read. The command line prints them without a traceback.
 
-Raised before any training starts. The command line prints it without a traceback and exits with code 2.
+A ``UserError`` names the culprit, the choices, and the nearest of them; it is raised before any training starts, and
+the exit code is 2. ``TrainingEnded`` is what can befall a run later, with exit code 1.
 """
 
 from collections.abc import Iterable
@@ -9,6 +10,14 @@ from difflib import get_close_matches
 
 class UserError(Exception):
     """What was asked for cannot be done as asked; the message says what would be accepted."""
+
+
+class TrainingEnded(Exception):
+    """Training cannot go on. What was saved before is as it was."""
+
+    headline = "Training stopped"
+    advice = ""  # what to do, where it is the same whatever happened
+    told_by_all = False  # of several processes, by more than the main one
 
 
 def unknown(kind: str, given: str, choices: Iterable[str]) -> UserError:

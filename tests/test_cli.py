@@ -6,9 +6,13 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
+
+from codistill.cli import COMMANDS
 
 SHORT = ["epochs=1", "data.per_class=12", "batch_size=32"]
 
@@ -193,3 +197,18 @@ def test_the_help_names_every_key_with_its_default(tmp_path: Path) -> None:
     shown = codistill(tmp_path, "train", "--help").stdout
     for word in ("optimizer.weight_decay", "0.0005", "data.per_class", "--resume", "codistill train recipes/"):
         assert word in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_says_of_itself_what_the_list_of_commands_says(name: str) -> None:
+    command = typer.main.get_command(import_module(f"codistill.commands.{name}").app)
+    assert (command.help or "").startswith(COMMANDS[name])
+
+
+def test_help_comes_without_loading_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys; from codistill.cli import app\ntry: app(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert all(name in shown.stdout for name in COMMANDS)

@@ -23,8 +23,9 @@ from codistill.data import EvaluationLoader, Images, TrainLoader
 from codistill.doctor import first_difference
 from codistill.engine.checkpoint import read
 from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.launched import is_main
 from codistill.engine.meter import DivergedError, Meter
-from codistill.engine.processes import ALONE, Processes, is_main, join
+from codistill.engine.processes import ALONE, Processes, join
 from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import Runtime
 from codistill.engine.step import Step

@@ -43,7 +43,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "weights that are detached": {"models": THREE, "method": "afd"},
     "clean statistics": {"models": THREE, "method": "dml", "view_statistics": "clean_only"},
     "frozen layers": {"models": THREE, "method": "dml", "frozen": "students.a.backbone.stages.0."},
-    "half precision": {"models": THREE, "method": "dml", "precision": "bf16", "steps": 1},
+    "bf16": {"models": THREE, "method": "dml", "precision": "bf16", "steps": 1},
+    "fp16": {"models": STILL, "method": "pcl", "precision": "fp16"},
 }
 WHOLE_BATCH: dict[str, dict[str, Any]] = {
     "peers": {"models": STILL, "method": "dml"},
@@ -215,7 +216,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Path]:
 
 
 def check_weights(found: dict[str, Any], row: str) -> None:
-    tolerance = 1e-4 if row == "half precision" else 1e-7
+    tolerance = 1e-4 if row in ("bf16", "fp16") else 1e-7
     sharded, plain = (found[kind][row]["weights"] for kind in ("sharded", "plain"))
     torch.testing.assert_close(sharded, plain, atol=tolerance, rtol=0)
 

@@ -10,12 +10,14 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from codistill.errors import TrainingEnded
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-class SaveError(Exception):
-    """A file of a run could not be written during training. What was saved before is as it was."""
+class SaveError(TrainingEnded):
+    """A file of a run could not be written during training."""
 
 
 def write_file(path: Path, data: bytes, previous: Path | None = None) -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import torch
 
+from codistill.errors import TrainingEnded
+
 _ON_A_CPU = "DefaultCPUAllocator"  # its error has no class of its own, but this name
 
 
-class OutOfMemory(Exception):
-    """A step needs more memory than there is. What was saved before is as it was."""
+class OutOfMemory(TrainingEnded):
+    """A step needs more memory than there is."""
+
+    headline = "Out of memory"
 
 
 @contextmanager

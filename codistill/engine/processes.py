@@ -5,23 +5,26 @@ engine asks a ``Processes`` and never how many there are; one process alone has 
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from codistill.errors import UserError
+from codistill.engine.launched import launched
+from codistill.errors import TrainingEnded, UserError
 
 Result = TypeVar("Result")
 
 
-class ProcessLost(RuntimeError):
+class ProcessLost(TrainingEnded):
     """Another process of the job ended in the middle of training."""
+
+    advice = "All up to the last checkpoint is saved: start the job again with --resume."
+    told_by_all = True
 
 
 class Processes:
@@ -199,32 +202,13 @@ def join(device: str, sharding: str = "none") -> Processes:
 
     Raises UserError where they cannot train together.
     """
-    if not _launched():
+    if not launched():
         return ALONE
     if sharding == "parameters":
         from codistill.engine.sharded import Sharded  # which builds on this file
 
         return Sharded(device)
     return Together(device)
-
-
-def is_main() -> bool:
-    """Whether this process is the one that people read, as far as its launcher says; nothing need be joined yet."""
-    return not _launched() or os.environ.get("RANK", "0") == "0"
-
-
-def leave(code: int) -> NoReturn:
-    """End this process. Where it was joined with others, at once: what their threads do while Python takes itself
-    down now and then aborts a process that was done, and its launcher would take that for a failure."""
-    if dist.is_available() and dist.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    raise SystemExit(code)
-
-
-def _launched() -> bool:
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def _meet(backend: str) -> None:

@@ -1,0 +1,52 @@
+"""What several commands share: where they print, and how their arguments are read. No torch in here."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from codistill.engine.launched import is_main
+
+# Of several processes one speaks: what all find wrong need not be read from each.
+console = Console(highlight=False, quiet=not is_main())
+errors = Console(stderr=True, highlight=False, quiet=not is_main())
+
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+ConfigArguments = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)]
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A command, or a group of them."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich", **settings)
+
+
+def recipe_and_keys(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:
+    """``[RECIPE] [KEY=VALUE]...``: only a recipe, and only in the first place, is without ``=``."""
+    if arguments and "=" not in arguments[0]:
+        return Path(arguments[0]), list(arguments[1:])
+    return None, list(arguments or [])
+
+
+def new_run(name: str) -> Path:
+    """A folder in runs/ that is not there yet, named by time."""
+    stem = f"{datetime.now():%Y-%m-%d_%H%M%S_%f}"[:-3]
+    return Path("runs") / f"{stem}_{name}"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A row for each where that fits the terminal, else a column for each."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) + 3 for column in zip(*lines, strict=True)]
+    if sum(widths) >= console.width:
+        lines = [list(column) for column in zip(*lines, strict=True)]
+    table = Table()
+    for name in lines[0]:
+        table.add_column(escape(name), overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*map(escape, line))
+    console.print(table)

@@ -1,0 +1,90 @@
+"""``codistill train``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from codistill import runs
+from codistill.commands.accuracy import print_accuracy
+from codistill.commands.shared import ConfigArguments, console, errors, new_app, new_run, recipe_and_keys
+from codistill.config import describe_fields
+from codistill.display import choose_display
+from codistill.engine.evaluate import Accuracy
+from codistill.engine.stopping import Stopped
+from codistill.errors import UserError
+from codistill.recipe import load_config
+
+app = new_app()
+
+
+def _keys_help() -> str:
+    fields = [("run", "runs/TIME_...", "the run's folder; must be new or empty"), *describe_fields()]
+    rows = [f"{key:<24} {default:<18} {description}".rstrip() for key, default, description in fields]
+    return "\n\n[bold]Keys[/bold] (name, default, meaning)\n\n\b\n" + escape("\n".join(rows))
+
+
+def _train_help() -> str:
+    return (
+        "Train a cohort. A recipe is a YAML file; key=value overrides it, with dots for nesting.\n\n\b\n"
+        + escape(
+            "codistill train\n"
+            "codistill train recipes/cifar100_resnet32.yaml optimizer.lr=0.05 seed=3\n"
+            "codistill train data=FOLDER students=[resnet20,resnet20] tasks=[rotation,supcon] epochs=200 run=runs/a\n"
+            "codistill train 'students={small: resnet8, large: resnet20}' tasks=[[rotation,supcon],none] method=dml\n"
+            "codistill train --resume runs/a"
+        )
+        + "\n\nA task or the method takes settings as a mapping: method={name: dml, temperature: 3}; for the method "
+        + "also method.temperature=3. In most shells a value with spaces or braces needs quotes."
+        + " A number given for a weight replaces the method's ramp."
+        + _keys_help()
+        + "\n\nThe default tasks go with every method; the papers of the others than collaborative have tasks=none."
+        + "\n\nSee also: codistill methods, tasks, models."
+    )
+
+
+@app.command(help=_train_help())
+def train(
+    arguments: ConfigArguments = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run folder, after its last saved step.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
+) -> None:
+    recipe, given = recipe_and_keys(arguments)
+    if resume is not None:
+        if arguments or overwrite:
+            raise UserError("--resume goes on with the run's own configuration: give no recipe, keys or --overwrite.")
+        if (resume / "summary.json").exists():
+            raise UserError(f"Run '{resume}' is finished: there is nothing to resume.")
+        config, run = runs.read_run_config(resume), resume
+    else:
+        folders = [argument.removeprefix("run=") for argument in given if argument.startswith("run=")]
+        if "" in folders:
+            raise UserError("run= should name a folder.")
+        config = load_config(recipe, [argument for argument in given if not argument.startswith("run=")])
+        run = Path(folders[-1]) if folders else new_run(f"{config.method.name}-seed{config.seed}")
+
+    try:
+        with choose_display(console) as display:
+            summary = runs.train(config, run, display, overwrite=overwrite, resume=resume is not None)
+    except Stopped as stopped:
+        errors.print(escape(f"{stopped} All is saved. Go on with: codistill train --resume {run}"), soft_wrap=True)
+        raise typer.Exit(128 + stopped.number) from None
+    except KeyboardInterrupt:
+        kept = (run / "checkpoint.pt").exists()
+        hint = f"Go on with: codistill train --resume {run}" if kept else "Nothing was saved yet."
+        errors.print(f"Interrupted. {escape(hint)}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    print_accuracy(Accuracy(**summary["test_accuracy"]))
+    _print_parameters(summary["parameters"])
+    console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {run}")
+
+
+def _print_parameters(parameters: Mapping[str, Any]) -> None:
+    students = sum(parameters["students"].values())
+    each = ", ".join(f"{name} {count:,}" for name, count in parameters["students"].items())
+    share = parameters["training_only"] / students
+    console.print(f"Parameters: {escape(each)}; for training only {parameters['training_only']:,} ({share:.2f}x)")
