@@ -124,6 +124,9 @@ class RunConfig(Strict):
         "auto", description="on a CPU, students in a thread each; auto: where it changes no results | true | false"
     )
     sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
+    sharding: Literal["none", "parameters"] = Field(
+        "none", description="parameters: divided among several processes, for large students"
+    )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
         [], description="log there too: tensorboard, wandb, mlflow, trackio"

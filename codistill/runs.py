@@ -31,12 +31,12 @@ from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.errors import UserError
-from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student
+from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, dry_step, fresh_student
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison"}
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison", "sharding"}
 
 
 def train(
@@ -48,7 +48,7 @@ def train(
     the launcher restarted goes on with the run that is there. Raises SaveError if the disk is full, or the folder is
     no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
     """
-    processes = join(config.device)
+    processes = join(config.device, config.sharding)
     trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)
     with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder, trackers:
         if processes.restarted:
@@ -75,6 +75,9 @@ def _train(
         lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
     )
     config, cohort = experiment.config, experiment.cohort
+    # Not before all have built everything: sharding is work that they do together.
+    image_size = experiment.facts["image_size"]
+    processes.together(lambda: processes.shard(cohort, lambda: dry_step(cohort, image_size, experiment.runtime)))
     poison = config.poison
     factors = {poison.student: poison.learning_rate} if poison and poison.learning_rate else None
     optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.sgd)
@@ -145,9 +148,10 @@ def _train(
         )
     # After training, once: no choice is made on test images.
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)
+    students = {name: processes.whole(student.state_dict()) for name, student in cohort.students.items()}
     digests = {
-        name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
-        for name, student in cohort.students.items()
+        name: folder.save_student(name, weights, {"model": config.students[name], **experiment.facts})
+        for name, weights in students.items()
     }
     if seen_over_epochs := answers.state():
         assert experiment.validation is not None
@@ -176,13 +180,13 @@ def _test_best_epoch(experiment: Experiment, folder: RunFolder, best: BestEpoch,
     """Test and save the weights that validation images chose; the last epoch's accuracy is known."""
     if best.epoch is None:
         return {"test_accuracy_selected": None}
-    config, cohort = experiment.config, experiment.cohort
+    config, cohort, whole = experiment.config, experiment.cohort, experiment.runtime.processes.whole
     with best.put_into(cohort):
         known = best.epoch == config.epochs
         accuracy = last if known else evaluate(cohort, experiment.test, experiment.runtime)
         facts = {**experiment.facts, "epoch": best.epoch}
         for name, student in cohort.students.items():
-            folder.save_student(f"{name}.best", student.state_dict(), {"model": config.students[name], **facts})
+            folder.save_student(f"{name}.best", whole(student.state_dict()), {"model": config.students[name], **facts})
     return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}}
 
 
@@ -197,7 +201,7 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
-    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False}
+    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False, "sharding": "none"}
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
     experiment = build(config, pretrained=False)
     built = "the run's config.yaml"

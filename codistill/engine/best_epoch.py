@@ -4,7 +4,7 @@ Chosen by the mean validation accuracy of the students; of equal epochs the firs
 so that no choice is made on test images. It costs a copy of the cohort, in memory and in each checkpoint.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
@@ -13,6 +13,11 @@ from torch import Tensor
 
 from codistill.cohort import Cohort
 from codistill.engine.evaluate import Accuracy
+
+
+def as_it_is(name: str, whole: Tensor) -> Tensor:
+    """For cohorts that hold whole tensors."""
+    return whole
 
 
 class BestEpoch:
@@ -44,7 +49,11 @@ class BestEpoch:
         """For a checkpoint."""
         return {"epoch": self.epoch, "accuracy": self.accuracy, "weights": self.weights}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` returned; an empty mapping, of an earlier checkpoint, leaves this empty."""
+    def restore(self, state: Mapping[str, Any], fit: Callable[[str, Tensor], Tensor] = as_it_is) -> None:
+        """Take up what ``state`` returned; an empty mapping, of an earlier checkpoint, leaves this empty.
+
+        ``fit``: what to keep here of a whole tensor of that name.
+        """
         if state:
-            self.epoch, self.accuracy, self.weights = state["epoch"], state["accuracy"], dict(state["weights"])
+            self.epoch, self.accuracy = state["epoch"], state["accuracy"]
+            self.weights = {name: fit(name, whole) for name, whole in state["weights"].items()}

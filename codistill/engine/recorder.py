@@ -175,8 +175,9 @@ class Recorder:
                 "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
                 "Put the data back, or start another run."
             )
-        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
-        self._optimizer.load_state_dict(state["optimizer"])
+        place, built = f"{self._folder.path}/checkpoint.pt", "the run's config.yaml"
+        load_weights(self._cohort, state["cohort"], place, built, self._processes.part)
+        self._optimizer.load_state_dict(self._parts(state["optimizer"]))
         self._scaling.restore(state.get("scaling", {}))  # older checkpoints have none, and need none
         own = self._own_of(state)
         torch.set_rng_state(own["random_state"])
@@ -190,7 +191,8 @@ class Recorder:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
         self._answers.restore(state.get("answers", {}))
-        self.best.restore(state.get("best_epoch", {}))
+        like = self._cohort.state_dict()
+        self.best.restore(state.get("best_epoch", {}), lambda name, whole: self._processes.part(whole, like[name]))
         self._folder.keep_log_until(done)
         return done
 
@@ -218,8 +220,8 @@ class Recorder:
         return {
             **main,
             **({"other_processes": others} if others else {}),
-            "cohort": self._cohort.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "cohort": self._processes.whole(self._cohort.state_dict()),
+            "optimizer": self._processes.whole(self._optimizer.state_dict()),
             "scaling": self._scaling.state(),
             "config": self._config_yaml,
             "data": self._data[1],
@@ -230,8 +232,20 @@ class Recorder:
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
             "answers": self._answers.state(),
-            "best_epoch": self.best.state(),
+            "best_epoch": self._processes.whole(self.best.state()),
         }
+
+    def _parts(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's state with this process's part of each momentum."""
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        parts = {
+            number: {
+                key: self._processes.part(value, parameters[number]) if isinstance(value, Tensor) else value
+                for key, value in own.items()
+            }
+            for number, own in optimizer["state"].items()
+        }
+        return {**optimizer, "state": parts}
 
     def _own(self) -> dict[str, Any]:
         """What of a checkpoint is another in each process."""
@@ -276,9 +290,12 @@ class Recorder:
 
     def _check_weights(self, steps_done: int) -> None:
         """The last update may have gone wrong after the last loss was fine: do not save it."""
+        groups = self._cohort.parameter_groups()
+        own = {name: [self._processes.own(parameter) for parameter in group] for name, group in groups.items()}
+        bad = [int(not torch.stack([tensor.isfinite().all() for tensor in group]).all()) for group in own.values()]
         with self._keeping_a_bad_batch(steps_done):
-            for name, parameters in self._cohort.parameter_groups().items():
-                if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
+            for name, found in zip(groups, self._processes.largest(*bad), strict=True):  # each may have other parts
+                if found:
                     raise DivergedError(f"A weight of '{name}' is NaN or infinite.")
 
     @contextmanager
