@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "Train a cohort.",
     "evaluate": "Measure the test accuracy of a finished run again, from its saved weights.",
     "compare": "Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.",
+    "plan": "What a training run would cost, before it starts: sizes, passes, memory and time.",
     "bench": "Images per second, time of each part of a step, and memory, of any configuration on this machine.",
     "methods": "The methods: how students learn from each other. 'methods show NAME' tells all.",
     "tasks": "The auxiliary tasks that a student can be given. 'tasks show NAME' tells all.",

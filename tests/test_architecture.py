@@ -44,6 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"*"},
     "catalogue": {"*"},
     "doctor": {"*"},
+    "dry_step": {"batch", "cohort", "engine", "look", "student"},
+    "plan": {"*"},
     "commands": {"*"},
     "cli": {"commands", "engine"},
     "__main__": {"cli"},
