@@ -22,7 +22,7 @@ test-slow: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy codistill examples
 
 tables: $(INSTALLED)
 	$(BIN)/python docs/update_tables.py

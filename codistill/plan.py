@@ -96,7 +96,7 @@ def describe(experiment: Experiment) -> Plan:
     for name, module in cohort.students.items():
         student, tasks, views = cast(Student, module), cast(nn.ModuleDict, cohort.tasks[name]), cohort.views_of[name]
         students[name] = StudentPlan(
-            config.students[name],
+            str(config.students[name]),
             parameters[name],
             flops_of_pass(student, size),
             observe_shapes(student, size),

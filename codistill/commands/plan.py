@@ -93,7 +93,8 @@ def _print_measured(measured: dict[str, Any], found: Plan) -> None:
     console.print(
         f"Measured over {measured['steps']} steps, {escape(measured['device'])}: {measured['images_per_second']:,.0f} "
         f"images/s, {_duration(epoch)} an epoch, {_duration(epoch * found.epochs)} in all, without evaluation. The "
-        f"first step took {measured['first_step_seconds']:.1f} s. Peak memory {_megabytes(measured['peak_memory_bytes'])}.",
+        f"first step took {measured['first_step_seconds']:.1f} s. "
+        f"Peak memory {_megabytes(measured['peak_memory_bytes'])}.",
         soft_wrap=True,
     )
 
