@@ -120,7 +120,12 @@ def share_trunk(students: Mapping[str, Student]) -> None:
 
 
 def observe_shapes(student: Student, image_shape: tuple[int, int, int]) -> StudentShape:
-    """The student's output sizes for images of (C, H, W), from one dry pass that leaves no trace in it."""
+    """The student's output sizes for images of (C, H, W), from one dry pass that leaves no trace in it.
+
+    >>> from codistill.models import CifarResNet
+    >>> observe_shapes(Student(CifarResNet(8), num_classes=10), (3, 32, 32))
+    StudentShape(num_classes=10, embedding=64, feature_maps=((16, 32, 32), (32, 16, 16), (64, 8, 8)))
+    """
     was_training = student.training
     parameter = next(student.parameters())
     try:
