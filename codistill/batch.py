@@ -13,10 +13,10 @@ class Batch(NamedTuple):
     views that choose at random (which jigsaw, which mask), so that a view and the task that asks about it agree.
     """
 
-    images: Tensor  # (B, C, H, W) float
-    labels: Tensor  # (B,) int64
-    extra: tuple[Tensor, ...] = ()  # each (B, C, H, W) float
-    draws: Tensor | None = None  # (B,) int64 in [0, 2^31)
+    images: Tensor  #: (B, C, H, W) float
+    labels: Tensor  #: (B,) int64
+    extra: tuple[Tensor, ...] = ()  #: each (B, C, H, W) float
+    draws: Tensor | None = None  #: (B,) int64 in [0, 2^31)
 
     def augmentation(self, number: int) -> Tensor:
         """``images`` for 0, else one of ``extra``."""

@@ -24,9 +24,9 @@ LONGEST_NAME = 200  # bytes: file names end at 255, and a name gets a suffix
 class StudentOutput(NamedTuple):
     """What a student (or a teacher that can itself be taught) says about B images, of K classes."""
 
-    logits: Tensor  # (B, K)
-    embedding: Tensor  # (B, D) what the classifier reads
-    feature_maps: tuple[Tensor, ...]  # (B, C_s, H_s, W_s) per stage, channels first whatever the backbone
+    logits: Tensor  #: (B, K)
+    embedding: Tensor  #: (B, D) what the classifier reads
+    feature_maps: tuple[Tensor, ...]  #: (B, C_s, H_s, W_s) per stage, channels first whatever the backbone
 
 
 class StudentShape(NamedTuple):
@@ -34,7 +34,7 @@ class StudentShape(NamedTuple):
 
     num_classes: int
     embedding: int
-    feature_maps: tuple[tuple[int, int, int], ...]  # (C_s, H_s, W_s) per stage
+    feature_maps: tuple[tuple[int, int, int], ...]  #: (C_s, H_s, W_s) per stage
 
 
 class Branchable(nn.Module, ABC):

@@ -30,6 +30,7 @@ def run(name: str, folder: Path) -> str:
         ("plain_loop.py", {"small/ce", "small/rotation", "large/supcon", "cpm/ce", "cpm/small_kl", "large/peers_kl"}),
         ("custom_task.py", {"a/ce", "b/ce", "a/brightness", "a/peers_kl", "b/peers_kl"}),
         ("custom_method.py", {"a/ce", "a/peers_kl", "b/peers_kl", "c/peers_kl"}),
+        ("custom_backbone.py", {"own/ce", "resnet/ce", "own/cpm_kl", "cpm/own_kl", "resnet/peers_kl"}),
         ("timm_pair.py", {"mobile/ce", "resnet/ce", "mobile/peers_kl", "resnet/peers_kl"}),
     ],
 )

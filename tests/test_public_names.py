@@ -1,6 +1,7 @@
 """What users of the Python API are told is so: the package's names, and the examples in docstrings."""
 
 import doctest
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def test_docstrings_of_the_words_everybody_uses_have_examples() -> None:
 @pytest.mark.parametrize("name", codistill.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     assert getattr(codistill, name).__doc__
+
+
+@pytest.mark.parametrize("name", codistill.__all__)
+def test_every_public_name_is_on_the_page_of_python_names(name: str) -> None:
+    page = (PACKAGE.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\.\. auto\w+:: {name}$", page, re.MULTILINE)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
