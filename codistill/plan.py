@@ -11,6 +11,7 @@ from codistill.data import Progress, padded_bytes
 from codistill.dry_step import Counts, dry_step, flops_of_pass
 from codistill.engine.runtime import Runtime
 from codistill.experiment import Experiment, build, choose_runtime
+from codistill.models import Model
 from codistill.student import Student, StudentShape, observe_shapes
 from codistill.tasks import Task
 
@@ -31,7 +32,7 @@ class TaskPlan:
 class StudentPlan:
     """One student with its tasks."""
 
-    model: str
+    model: Model
     parameters: int
     flops: int  # of one pass over one image
     shape: StudentShape
@@ -96,7 +97,7 @@ def describe(experiment: Experiment) -> Plan:
     for name, module in cohort.students.items():
         student, tasks, views = cast(Student, module), cast(nn.ModuleDict, cohort.tasks[name]), cohort.views_of[name]
         students[name] = StudentPlan(
-            str(config.students[name]),
+            config.students[name],
             parameters[name],
             flops_of_pass(student, size),
             observe_shapes(student, size),

@@ -12,6 +12,8 @@ from codistill.strict_yaml import read_yaml
 _NUMBER = (int, float)
 _CONFIG = {"students": dict, "tasks": list, "method": {"name": str}, "seed": int}
 _RECORD = {"kind": str, "epoch": int, "step": int}  # a line of metrics.jsonl
+ANALYSES = {"test": "analysis.json", "validation": "analysis_validation.json"}  # by the split that was analysed
+_ANALYSIS = {"version": int, "data": str, "students": dict, "ensemble": dict, "pairs": dict, "advantages": dict}
 _SUMMARY = {
     "test_accuracy": {"students": dict, "teacher": (*_NUMBER, type(None)), "ensemble": _NUMBER},
     "parameters": {"students": dict, "training_only": int},
@@ -42,6 +44,13 @@ def read_config(run: Path) -> dict[str, Any]:
 def read_summary(run: Path) -> dict[str, Any]:
     """summary.json; only finished runs have one."""
     return _mapping(run, "summary.json", json.loads, _SUMMARY)
+
+
+def read_analysis(run: Path, split: str = "test") -> dict[str, Any]:
+    """What ``codistill analyse`` found; docs/metrics.md tells its keys."""
+    if not (run / ANALYSES[split]).exists() and (run / "summary.json").exists():
+        raise UserError(f"'{run}' has no {ANALYSES[split]}. Make it: codistill analyse {run} --data {split}")
+    return _mapping(run, ANALYSES[split], json.loads, _ANALYSIS)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ def _print_plan(found: Plan) -> None:
     students, tasks, teachers = [], [], []
     for name, student in found.students.items():
         stages = " ".join("x".join(map(str, stage)) for stage in student.shape.feature_maps)
-        row = [name, student.model, f"{student.parameters:,}", _millions(student.flops), stages]
+        row = [name, str(student.model), f"{student.parameters:,}", _millions(student.flops), stages]
         students.append([*row, f"{student.shape.embedding}", f"{student.passes:g}", _views(student.views)])
         for key, task in student.tasks.items():
             heads = ", ".join(f"{head} {count:,}" for head, count in task.heads.items())

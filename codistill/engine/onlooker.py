@@ -1,5 +1,6 @@
 """The run folder as processes see it that are not the main one: theirs is to train, not to write."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,5 +27,7 @@ class Onlooker(RunFolder):
 
     def save_student(self, name: str, weights: dict[str, Tensor], metadata: dict[str, Any]) -> str:
         return ""
+
+    def save_outputs(self, name: str, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None: ...
 
     def save_summary(self, summary: dict[str, Any]) -> None: ...

@@ -5,8 +5,12 @@
     checkpoint.pt             the whole cohort and optimizer after the last saved step
     checkpoint.previous.pt    the one before, until the run is finished
     students/NAME.safetensors one student alone, after training
+    outputs/SPLIT.safetensors what everybody says of every test image, after training (``codistill.engine.outputs``)
+    outputs/answers.safetensors  what everybody answered to some validation images after each epoch
     summary.json              written last: a folder that has one is finished
     bad_batch.safetensors     the batch on which training diverged, if it did
+    trackers.json             each experiment tracker's own name for the run, if there are trackers
+    tensorboard/              TensorBoard's files, if it is one of them
     .lock                     held while a process trains here
 
 Files are written beside their place and renamed, so that nobody ever reads half of one; a line of metrics.jsonl is
@@ -15,7 +19,8 @@ added in one write.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +32,7 @@ from torch import Tensor
 from codistill import run_files
 from codistill.engine import checkpoint, durable, lock
 from codistill.errors import UserError
+from codistill.run_files import ANALYSES
 
 
 def ignore(text: str) -> None:
@@ -40,6 +46,7 @@ class RunFolder:
         self.path, self._warn = path, warn
         self._lock = lock.RunLock(path, warn)
         self._checkpoints = checkpoint.Checkpoints(path)
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []  # told what was logged
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -66,11 +73,14 @@ class RunFolder:
                 self._check_free()
             # The configuration goes first, and comes last: whoever is killed in between leaves nothing to resume.
             (self.path / "config.yaml").unlink(missing_ok=True)
-            for name in ("summary.json", "metrics.jsonl", "bad_batch.safetensors"):
+            own = ("summary.json", "metrics.jsonl", "bad_batch.safetensors", "trackers.json", *ANALYSES.values())
+            for name in own:
                 (self.path / name).unlink(missing_ok=True)
             self._checkpoints.remove()
-            for stale in self.path.glob("students/*.safetensors*"):
+            for stale in (*self.path.glob("students/*.safetensors*"), *self.path.glob("outputs/*.safetensors")):
                 stale.unlink()
+            if (self.path / "tensorboard").exists():
+                shutil.rmtree(self.path / "tensorboard")
             durable.write_file(self.path / "config.yaml", config_yaml.encode())
         except OSError as error:
             raise self._not_writable(error) from error
@@ -97,6 +107,8 @@ class RunFolder:
         line = (json.dumps(record) + "\n").encode()
         with self._saving("metrics.jsonl", len(line)):
             durable.append(self.path / "metrics.jsonl", line)
+        for listener in self.listeners:
+            listener(record)
 
     def keep_log_until(self, step: int) -> None:
         """Take up the log of an interrupted run, without lines of later steps (they will come again)."""
@@ -122,6 +134,14 @@ class RunFolder:
         data = save(plain, {key: json.dumps(value) for key, value in metadata.items()})
         self._save(f"students/{name}.safetensors", data)
         return hashlib.sha256(data).hexdigest()
+
+    def save_outputs(self, name: str, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Raw material for ``codistill analyse``; metadata values are stored as JSON."""
+        data = save(tensors, {key: json.dumps(value) for key, value in metadata.items()})
+        self._save(f"outputs/{name}.safetensors", data)
+
+    def save_analysis(self, split: str, analysis: Mapping[str, Any]) -> None:
+        self._save(ANALYSES[split], (json.dumps(analysis, allow_nan=False) + "\n").encode())
 
     def save_bad_batch(self, tensors: dict[str, Tensor], metadata: dict[str, int]) -> Path:
         """The batch on which training diverged, for inspection; metadata values are stored as JSON."""

@@ -17,7 +17,7 @@ and pointwise convolution is FFL's (Kim et al., ICPR 2020, arXiv:1904.09058); th
 
 import math
 from collections.abc import Mapping
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,15 @@ class Branch(nn.Module):
         return c * s + e * self.mlp(s)
 
 
+class Mixed(NamedTuple):
+    """What the module makes of the students' maps, before it fuses them."""
+
+    tokens: dict[str, Tensor]  # of each student: (B, P, d)
+    seen: Tensor  # (N, B, P, d) what the others ask each student for
+    trust: Tensor  # (N,)
+    mixed: Tensor  # (B, N * d, H, W) each student's share of the channels, weighed by its trust
+
+
 class CollaborativeProcessing(AnsweringTeacher):
     """The module above, for two students or more of any architecture.
 
@@ -116,6 +125,12 @@ class CollaborativeProcessing(AnsweringTeacher):
 
     def answer(self, outputs: Mapping[str, StudentOutput]) -> StudentOutput:
         """The students' last maps -> the module's own answer; its feature map is ``fused`` (B, d, H, W)."""
+        fused = self.pointwise(self.mix(outputs).mixed)
+        embedding = fused.mean(dim=(-2, -1))
+        return StudentOutput(self.classifier(embedding), embedding, (fused,))
+
+    def mix(self, outputs: Mapping[str, StudentOutput]) -> Mixed:
+        """All but the fusion."""
         maps = {name: outputs[name].feature_maps[-1] for name in self.students}
         if not self.train_students:
             maps = {name: feature_map.detach() for name, feature_map in maps.items()}
@@ -127,9 +142,7 @@ class CollaborativeProcessing(AnsweringTeacher):
         improved = [branch(tokens[name], seen[i], self.heads) for i, (name, branch) in enumerate(branches.items())]
         joined = torch.cat(improved, dim=-1).transpose(1, 2).unflatten(2, self.grid)  # (B, N * d, H, W)
         mixed = self.depthwise(joined) * trust.repeat_interleave(self.width).view(1, -1, 1, 1)
-        fused = self.pointwise(mixed)
-        embedding = fused.mean(dim=(-2, -1))
-        return StudentOutput(self.classifier(embedding), embedding, (fused,))
+        return Mixed(tokens, seen, trust, mixed)
 
     def _trust(self, like: Tensor) -> Tensor:
         if self.reliability is None:

@@ -11,7 +11,7 @@ from codistill import run_files
 from codistill.errors import UserError
 
 # May differ between the runs of one row.
-_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "save_minutes", "data.cache")
+_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "save_minutes", "trackers", "project", "data.cache")
 _SHOWN = ("method.name", "tasks")  # have columns of their own
 _OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.
@@ -30,6 +30,7 @@ class Row(NamedTuple):
     training_only: int  # parameters
     seconds: list[float]
     settings: dict[str, Any]  # what else differs between the rows of this table
+    runs: list[Path]
 
     @property
     def students_mean(self) -> list[float]:
@@ -59,14 +60,14 @@ def compare(runs: Sequence[Path]) -> Comparison:
         _check_seeds(group)
         own = {key for key in differing if key in settings or not _belongs(key, _OWN)}
         shown = {key: settings.get(key, "default") for key in sorted(own) if not _belongs(key, _SHOWN)}
-        rows.append(_row([(config, summary) for _, config, summary in group], shown))
+        rows.append(_row(group, shown))
     return Comparison(rows, sorted(key for key in differing if _belongs(key, _TERMS)))
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
+def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
     """``71.23 ± 0.45`` (sample standard deviation), or the value alone where there is one."""
-    mean = f"{statistics.fmean(values):.2f}"
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def table(comparison: Comparison, timing: bool = True) -> tuple[list[str], list[list[str]]]:
@@ -107,9 +108,9 @@ def markdown(comparison: Comparison, timing: bool = True) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _row(group: list[tuple[dict[str, Any], dict[str, Any]]], settings: dict[str, Any]) -> Row:
-    config = group[0][0]
-    summaries = sorted((summary for _, summary in group), key=lambda summary: summary["seed"])
+def _row(group: list[tuple[Path, dict[str, Any], dict[str, Any]]], settings: dict[str, Any]) -> Row:
+    group = sorted(group, key=lambda run: run[2]["seed"])
+    config, summaries = group[0][1], [summary for _, _, summary in group]
     tests = [summary["test_accuracy"] for summary in summaries]
     return Row(
         method=config["method"]["name"],
@@ -121,6 +122,7 @@ def _row(group: list[tuple[dict[str, Any], dict[str, Any]]], settings: dict[str,
         training_only=summaries[0]["parameters"]["training_only"],
         seconds=[summary["seconds"] for summary in summaries],
         settings=settings,
+        runs=[run for run, _, _ in group],
     )
 
 

@@ -1,17 +1,18 @@
 """Students that collapse are told of, by name, once; students that learn are not."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from cohorts import CLASSES, Silent, make_batch, make_cohort
-from references import linear_cka as slow_linear_cka
 
 from codistill import Cohort, runs
 from codistill.config import make_config
 from codistill.engine import health
-from codistill.engine.health import Health, constant_answer, linear_cka
+from codistill.engine.glance import look
+from codistill.engine.health import Health, constant_answer
 from codistill.engine.runtime import Runtime
 from codistill.run_files import read_metrics, read_summary
 
@@ -21,8 +22,19 @@ NAMES = ["ape", "bee", "cat", "dog", "eel"]
 assert len(NAMES) == CLASSES
 
 
-def health_of(cohort: Cohort, sample: Any = SAMPLE, warmup_epochs: float = 0) -> Health:
-    return Health(cohort, sample, NAMES, Runtime(torch.device("cpu")), warmup_epochs)
+class Watch(Health):
+    """Looks at the cohort whenever it is to judge."""
+
+    def __init__(self, cohort: Cohort, sample: Any, warmup_epochs: float) -> None:
+        super().__init__(list(cohort.students), NAMES, warmup_epochs)
+        self._see = lambda: None if sample is None else look(cohort, sample, Runtime(torch.device("cpu")))
+
+    def check(self, epoch: int, losses: Mapping[str, float], *_: Any) -> list[str]:
+        return super().check(epoch, losses, self._see())
+
+
+def health_of(cohort: Cohort, sample: Any = SAMPLE, warmup_epochs: float = 0) -> Watch:
+    return Watch(cohort, sample, warmup_epochs)
 
 
 def different() -> Cohort:
@@ -34,18 +46,6 @@ def different() -> Cohort:
         mean = student(SAMPLE[0].images).embedding.detach().mean(dim=0)
         classifier.bias.data = -classifier.weight.data @ mean
     return cohort
-
-
-def test_linear_cka_is_that_of_the_formula() -> None:
-    x, y = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)), torch.arange(21.0).view(7, 3).sin()
-    assert linear_cka(x, y) == pytest.approx(slow_linear_cka(x, y), rel=1e-5)
-
-
-def test_linear_cka_is_one_for_a_rotation_and_a_scale_and_nought_for_what_is_constant() -> None:
-    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    rotation, _ = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(1)))
-    assert linear_cka(x, 3.0 * x @ rotation + 5.0) == pytest.approx(1.0, abs=1e-6)
-    assert linear_cka(x, torch.full((50, 3), 0.1)) == 0.0
 
 
 def test_a_constant_answer_is_none_where_the_labels_are_as_constant() -> None:

@@ -38,6 +38,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoint.pt", weights_only=True)["cohort"]
 
 
+def outputs_of_epochs(folder: Path) -> list[int]:
+    return load_file(folder / "outputs" / "answers.safetensors")["epochs"].tolist()
+
+
 def steady(folder: Path) -> list[dict[str, Any]]:
     """The metrics without what a clock wrote."""
     return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(folder)]
@@ -56,7 +60,8 @@ def test_a_run_folder_holds_all_that_is_promised(tmp_path: Path) -> None:
     summary = run(short(), tmp_path / "run")
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     students = {"students/a.safetensors", "students/b.safetensors"}
-    assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", ".lock", *students}
+    outputs = {"outputs/test.safetensors", "outputs/answers.safetensors"}
+    assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", ".lock", *students, *outputs}
     assert read_summary(tmp_path / "run") == summary
     assert set(summary["test_accuracy"]) == {"students", "teacher", "ensemble"}
     assert set(summary["test_accuracy"]["students"]) == {"a", "b"}
@@ -85,7 +90,8 @@ def test_the_written_configuration_alone_reproduces_the_run(tmp_path: Path) -> N
 def test_the_written_configuration_leaves_nothing_to_be_filled_in(tmp_path: Path) -> None:
     run(short(), tmp_path / "run")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert config["augment"] == {"padding": 1, "flip": False}
+    assert (config["augment"]["padding"], config["augment"]["flip"]) == (1, False)
+    assert None not in config["augment"].values()
     assert set(config) == set(RunConfig.model_fields)
 
 
@@ -119,6 +125,10 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
     broken, whole = read_summary(tmp_path / "broken"), read_summary(tmp_path / "whole")
     assert (broken["test_accuracy"], broken["warnings"]) == (whole["test_accuracy"], whole["warnings"])
     assert [warning for warning in whole["warnings"] if warning.startswith("Epoch 2: students 'a' and 'b'")]
+    for name in ("answers", "test"):
+        outputs = [load_file(tmp_path / run_ / "outputs" / f"{name}.safetensors") for run_ in ("broken", "whole")]
+        torch.testing.assert_close(*outputs, atol=0, rtol=0)
+    assert outputs_of_epochs(tmp_path / "whole") == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("method", ["collaborative", "switokd"])

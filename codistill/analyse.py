@@ -1,0 +1,123 @@
+"""What the students of a finished run learned: analysis.json, and what it is made of.
+
+Raw material that the run did not save (it is an early one, large, or trained by several processes) is made from its
+checkpoint first. Nothing in here trains.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codistill import __version__
+from codistill.analysis.describe import describe, over_epochs
+from codistill.analysis.examples import choose_examples
+from codistill.analysis.plain import plain
+from codistill.analysis.raw import Raw, read_answers, read_raw
+from codistill.data import EvaluationLoader, Images
+from codistill.engine.durable import SaveError
+from codistill.engine.run_folder import RunFolder
+from codistill.engine.stage_cka import stage_cka
+from codistill.errors import UserError
+from codistill.experiment import Experiment
+from codistill.methods.cpm import CollaborativeProcessing
+from codistill.methods.cpm_maps import CpmMaps, cpm_maps
+from codistill.runs import rebuild, save_outputs
+
+VERSION = 1  # of analysis.json
+SAMPLE = 2000  # images, evenly spread, for what needs a pass of its own
+
+
+def analyse_run(run: Path, split: str = "test", device: str = "auto") -> dict[str, Any]:
+    """Analyse one split of a finished run and write it down. Raises UserError where there is nothing to analyse."""
+    experiment, summary = rebuild(run, device)
+    loader = experiment.test if split == "test" else experiment.validation
+    if loader is None:
+        raise UserError(f"'{run}' has no validation images (data.validation=0). Use --data test.")
+    folder = RunFolder(run)
+    try:
+        raw = _raw(experiment, folder, split, summary.get("sha256", {}))
+        found = {
+            "version": VERSION,
+            "codistill": __version__,
+            "command": shlex.join(["codistill", "analyse", str(run), "--data", split]),
+            "data": split,
+            **describe(raw),
+        }
+        sample = _loader(experiment, loader.images.spread(SAMPLE))
+        cka = stage_cka(experiment.cohort, sample, experiment.runtime)
+        values = [[plain(value, 4) for value in row] for row in cka.matrix()]
+        found["stage_cka"] = {"layers": cka.layers, "values": values, "images": cka.images}
+        found["cpm"] = _cpm(experiment, sample)
+        answers = read_answers(run)
+        found["over_epochs"] = None if answers is None else over_epochs(answers, raw.students)
+        found["examples"] = _save_examples(experiment, folder, split, loader.images, found)
+        folder.save_analysis(split, found)
+    except SaveError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise UserError(f"The analysis of '{run}' cannot be written there: {reason}.") from error
+    return found
+
+
+def _raw(experiment: Experiment, folder: RunFolder, split: str, digests: dict[str, str]) -> Raw:
+    """What the run saved, if it is of these weights; else it is made and saved."""
+    if (folder.path / "outputs" / f"{split}.safetensors").exists():
+        raw = read_raw(folder.path, split)
+        if raw.sha256 == digests:
+            return raw
+    save_outputs(experiment, folder, split, digests)
+    return read_raw(folder.path, split)
+
+
+def _loader(experiment: Experiment, images: Images) -> EvaluationLoader:
+    facts = experiment.facts
+    return EvaluationLoader(images, mean=facts["mean"], std=facts["std"], device=experiment.runtime.device)
+
+
+def _find_cpm(experiment: Experiment) -> CollaborativeProcessing | None:
+    modules = experiment.cohort.teachers.values()
+    return next((module for module in modules if isinstance(module, CollaborativeProcessing)), None)
+
+
+def _maps(experiment: Experiment, cpm: CollaborativeProcessing, batches: EvaluationLoader) -> list[CpmMaps]:
+    with experiment.runtime.only_looking(experiment.cohort):
+        return [cpm_maps(cpm, experiment.cohort.see(batch.images)) for batch in batches]
+
+
+def _cpm(experiment: Experiment, sample: EvaluationLoader) -> dict[str, Any] | None:
+    """How far the CPM trusts each student, and how much of its fused map comes from each, in percent."""
+    cpm = _find_cpm(experiment)
+    if cpm is None:
+        return None
+    maps = _maps(experiment, cpm, sample)
+
+    def mean(name: str) -> float | None:
+        shares = torch.cat([of_batch.contribution[name].float().mean(dim=(1, 2)) for of_batch in maps])
+        return plain(100 * float(shares.mean()), 3)
+
+    return {
+        "trust": {name: plain(value, 4) for name, value in maps[0].trust.items()},
+        "contribution": {name: mean(name) for name in cpm.students},
+        "grid": list(cpm.grid),
+    }
+
+
+def _save_examples(
+    experiment: Experiment, folder: RunFolder, split: str, images: Images, found: dict[str, Any]
+) -> dict[str, Any]:
+    """A dozen images as they are, with the CPM's maps of each; returns which, and why."""
+    parting = {why: advantage["images"] for why, advantage in found["advantages"].items()}
+    chosen = choose_examples(parting, len(images))
+    rows = list(chosen)
+    few = Images(images.pixels[rows], images.labels[rows], images.class_names)
+    tensors: dict[str, Tensor] = {"images": few.pixels, "labels": few.labels, "rows": torch.tensor(rows)}
+    if (cpm := _find_cpm(experiment)) is not None:
+        maps = _maps(experiment, cpm, _loader(experiment, few))
+        for name in cpm.students:
+            tensors[f"attention/{name}"] = torch.cat([of_batch.attention[name].float() for of_batch in maps])
+            tensors[f"contribution/{name}"] = torch.cat([of_batch.contribution[name].float() for of_batch in maps])
+    name = "examples" if split == "test" else f"examples_{split}"
+    folder.save_outputs(name, tensors, {"split": split, "why": list(chosen.values())})
+    return {"file": f"outputs/{name}.safetensors", "rows": rows, "why": list(chosen.values()), "maps": cpm is not None}

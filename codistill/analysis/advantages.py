@@ -1,0 +1,28 @@
+"""Where one is right and others are wrong, and where in the classes: what there is to teach."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST = 50  # images that are listed
+
+
+def most_confident(where: NDArray[np.bool_], confidence: NDArray[np.floating], most: int = MOST) -> list[int]:
+    """The images of ``where`` (n,), those of the highest confidence (n,) first; equal ones in their order."""
+    rows = np.flatnonzero(where)
+    found: list[int] = rows[np.argsort(-confidence[rows], kind="stable")][:most].tolist()
+    return found
+
+
+def alone(right: NDArray[np.bool_], others: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Images (n,) that one has right and nobody else has."""
+    return np.asarray(right & ~np.logical_or.reduce(others))
+
+
+def class_accuracies(answers: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.floating]:
+    """The share of each class's images that is right, (K,); NaN for a class without images."""
+    count = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[answers == labels], minlength=classes)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(right / count)

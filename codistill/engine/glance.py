@@ -1,0 +1,60 @@
+"""A look at a sample of the validation images after an epoch: what everybody answers, and how alike they are."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from codistill.analysis.cka import linear_cka
+from codistill.analysis.diversity import disagreement
+from codistill.analysis.effective_rank import effective_rank
+from codistill.analysis.plain import plain
+from codistill.batch import Batch
+from codistill.cohort import Cohort
+from codistill.engine.runtime import Runtime
+
+
+class Glance(NamedTuple):
+    """What was seen, on the CPU, of the same n images."""
+
+    answers: dict[str, Tensor]  # of each student, and of the teacher if one answers: (n,) classes
+    embeddings: dict[str, Tensor]  # of each student: (n, D)
+    labels: Tensor  # (n,)
+
+    def richness(self) -> dict[str, Any]:
+        """student -> effective rank of its embeddings."""
+        return {name: plain(effective_rank(own.numpy()), 3) for name, own in self.embeddings.items()}
+
+    def diversity(self) -> dict[str, dict[str, Any]]:
+        """``a/b`` -> linear CKA of the two students' embeddings, and the percentage of images they disagree on."""
+        return {
+            f"{one}/{other}": {
+                "cka": plain(linear_cka(self.embeddings[one].numpy(), self.embeddings[other].numpy()), 4),
+                "disagreement": plain(100 * disagreement(self.answers[one].numpy(), self.answers[other].numpy()), 2),
+            }
+            for one, other in combinations(self.embeddings, 2)
+        }
+
+
+def look(cohort: Cohort, sample: Iterable[Batch], runtime: Runtime) -> Glance:
+    """See each image of the sample once, in evaluation mode. Nothing in training changes."""
+    speakers = [*cohort.students, *cohort.answering_teachers[:1]]
+    answers: dict[str, list[Tensor]] = {name: [] for name in speakers}
+    embeddings: dict[str, list[Tensor]] = {name: [] for name in cohort.students}
+    labels = []
+    with runtime.only_looking(cohort):
+        for batch in sample:
+            outputs = cohort.see(batch.images)
+            logits = cohort.logits(outputs)
+            for name in speakers:
+                answers[name].append(logits[name].argmax(dim=-1).cpu())
+            for name, output in outputs.items():
+                embeddings[name].append(output.embedding.float().cpu())
+            labels.append(batch.labels.cpu())
+    return Glance(_joined(answers), _joined(embeddings), torch.cat(labels))
+
+
+def _joined(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat(list(own)) for name, own in parts.items()}
