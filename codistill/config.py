@@ -203,7 +203,17 @@ class RunConfig(Strict):
 
 
 def make_config(given: Mapping[str, Any]) -> RunConfig:
-    """A configuration from a nested mapping, with shorthands allowed."""
+    """A configuration from a nested mapping, with shorthands allowed. Raises UserError for what cannot be understood.
+
+    >>> config = make_config({"students": ["resnet8", "resnet20"], "method": "dml", "tasks": "none"})
+    >>> config.students
+    {'resnet8': 'resnet8', 'resnet20': 'resnet20'}
+    >>> config.method.settings
+    {'temperature': 1.0, 'ramp': 0.0}
+    >>> make_config({"method": "dlm"})
+    Traceback (most recent call last):
+    codistill.errors.UserError: Unknown method 'dlm'. Did you mean 'dml'? Choices: independent, dml, kdcl, ...
+    """
     given = dict(given)
     if isinstance(given.get("data"), str):
         given["data"] = {"name": given["data"]}

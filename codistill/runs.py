@@ -12,6 +12,7 @@ import torch
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
+from codistill.display import Silent
 from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
@@ -40,14 +41,21 @@ ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "pr
 
 
 def train(
-    config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
+    config: RunConfig,
+    run: str | Path,
+    display: Display | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
 
+    display: who is told of progress, ``codistill.display.Lines()`` for one; None is nobody.
     Called in each of several processes that a launcher started, they train together and the main one writes. One that
     the launcher restarted goes on with the run that is there. Raises SaveError if the disk is full, or the folder is
     no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
     """
+    run, display = Path(run), display or Silent()
     processes = join(config.device, config.sharding)
     trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)
     with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder, trackers:
@@ -190,9 +198,9 @@ def _test_best_epoch(experiment: Experiment, folder: RunFolder, best: BestEpoch,
     return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}}
 
 
-def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
+def evaluate_run(run: str | Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
-    experiment, summary = rebuild(run, device)
+    experiment, summary = rebuild(Path(run), device)
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
 
 
