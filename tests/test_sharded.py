@@ -21,6 +21,7 @@ from codistill.engine.meter import DivergedError
 from codistill.engine.processes import ALONE, Processes, join
 from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import Runtime
+from codistill.engine.scaling import Scaling
 from codistill.engine.sharded import blocks
 from codistill.engine.step import Step
 from codistill.experiment import dry_step
@@ -44,7 +45,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "clean statistics": {"models": THREE, "method": "dml", "view_statistics": "clean_only"},
     "frozen layers": {"models": THREE, "method": "dml", "frozen": "students.a.backbone.stages.0."},
     "bf16": {"models": THREE, "method": "dml", "precision": "bf16", "steps": 1},
-    "fp16": {"models": STILL, "method": "pcl", "precision": "fp16"},
+    "fp16": {"models": STILL, "method": "pcl", "precision": "fp16", "steps": 4},
 }
 WHOLE_BATCH: dict[str, dict[str, Any]] = {
     "peers": {"models": STILL, "method": "dml"},
@@ -146,6 +147,27 @@ def evaluated_in_between(processes: Processes) -> list[Any]:
     return found
 
 
+def overflown(processes: Processes) -> tuple[int, bool]:
+    """How many steps are skipped in fp16 where a gradient overflows in the part of the last process; who moved?"""
+    cohort, objective = make_cohort(THREE, ["rotation", None, None], "dml")
+    runtime = Runtime(CPU, "fp16", side_by_side=False, processes=processes)
+    processes.shard(cohort, lambda: dry_step(cohort, (SIZE, SIZE), runtime))
+    optimizer = runtime.optimizer(cohort, lr=LR)
+    scaling = Scaling(optimizer, runtime)
+    step = Step(cohort, objective, optimizer, runtime, scaling=scaling)
+    before = [processes.own(parameter.detach()).clone() for parameter in cohort.parameters()]
+    step.backward(1e-4 * step.forward(share_of(processes, 0), 0.5)[1])  # so small that nothing else overflows
+    if not processes.main:
+        gradient = cohort.students["a"].classifier.weight.grad  # type: ignore[union-attr]
+        processes.own(gradient)[-1, -1] = torch.inf  # type: ignore[arg-type]
+    step.update(LR)
+    moved = any(
+        not torch.equal(processes.own(now.detach()), then)
+        for now, then in zip(cohort.parameters(), before, strict=True)
+    )
+    return scaling.figures()["skipped_steps"], moved
+
+
 def spoilt(folder: Path) -> str:
     """What a run says when after an epoch's last step a weight is infinite in the part of the last process."""
     after_epoch = Recorder.after_epoch
@@ -169,7 +191,13 @@ def errors_of(folder: Path) -> list[str]:
     """What is said of what cannot be sharded."""
     MODELS.update(peeks=Peeks, scaled=Scaled)  # type: ignore[call-overload]
     said = []
-    for changes in ({"compile": True}, {"students": ["peeks", "still"]}, {"students": ["still", "scaled"]}):
+    poison = {"student": "b", "reinitialise": 0.5}
+    wrong: list[dict[str, Any]] = [
+        {"compile": True},
+        {"students": ["peeks", "still"]},
+        {"students": ["still", "scaled"]},
+    ]
+    for changes in (*wrong, {"poison": poison}):
         try:
             runs.train(config(**SHARDED, **changes), folder / "refused", Silent())
         except UserError as error:
@@ -196,6 +224,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "plain summary": runs.train(config(), own / "plain", Silent()),
         "stopped": stopped_and_resumed(own, plain, method="collaborative", epochs=1, **SHARDED)[0],
         "spoilt": spoilt(own),
+        "overflown": overflown(sharded),
         "errors": errors_of(own),
     }
 
@@ -293,6 +322,10 @@ def test_a_stopped_sharded_run_goes_on_exactly(both: tuple[list[Any], Path]) -> 
     assert first_difference(folder / "whole", folder / "stopped") is None
 
 
+def test_gradients_that_overflow_in_one_part_are_skipped_by_all(both: tuple[list[Any], Path]) -> None:
+    assert [found["overflown"] for found in both[0]] == [(1, False)] * 2
+
+
 def test_a_weight_that_is_not_finite_in_one_part_ends_all(both: tuple[list[Any], Path]) -> None:
     for found in both[0]:
         assert found["spoilt"].startswith("A weight of 'b' is NaN or infinite.")
@@ -301,7 +334,8 @@ def test_a_weight_that_is_not_finite_in_one_part_ends_all(both: tuple[list[Any],
 
 def test_what_cannot_be_sharded_is_refused_before_training(both: tuple[list[Any], Path]) -> None:
     for found in both[0]:
-        compiled, peeks, scaled = found["errors"]
+        compiled, peeks, scaled, poisoned = found["errors"]
+        assert "poison.reinitialise does not go with sharding=parameters" in poisoned
         assert "compile=true does not go with sharding=parameters" in compiled
         assert "one reads the weights of a block without calling the block" in peeks
         assert "cannot divide the parameter 'students.scaled.backbone.scale'" in scaled
