@@ -170,7 +170,7 @@ def test_a_disk_that_is_too_small_for_a_checkpoint_is_told_with_how_to_go_on(tmp
     [
         ("methods", ["independent", "dml", "arXiv:1706.00384", "collaborative", "SSRN 5217092"]),
         ("tasks", ["rotation", "SLA", "contrastive", "SSKD", "supcon", "Khosla"]),
-        ("models", ["resnet8", "resnet110", "1,736,564 parameters"]),
+        ("models", ["resnet8", "resnet110", "1,736,564", "timm/NAME"]),
     ],
 )
 def test_what_exists_is_listed_one_line_each_with_its_paper(tmp_path: Path, command: str, expected: list[str]) -> None:

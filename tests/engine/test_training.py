@@ -314,7 +314,7 @@ def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -
     in_cohort = {key.removeprefix(prefix): value for key, value in all_weights.items() if key.startswith(prefix)}
     torch.testing.assert_close(student.state_dict(), in_cohort, atol=0, rtol=0)
     with safe_open(path, "pt") as file:
-        assert set(file.metadata()) == {"model", "class_names", "image_size", "mean", "std"}
+        assert set(file.metadata()) == {"model", "class_names", "image_size", "resize", "mean", "std"}
 
 
 def test_evaluating_again_gives_the_accuracy_of_the_summary(tmp_path: Path) -> None:
