@@ -1,4 +1,4 @@
-"""One model of each family of timm: does it train as a student?
+"""One model of each family of timm: does it train as a student, and is it the same when it was exported?
 
 ``python tests/timm_families.py`` tries them all in a few minutes and writes the table of docs/models.md.
 """
@@ -8,18 +8,23 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from codistill import Batch, Cohort, Objective, Student, UserError, observe_shapes
+from codistill.export.network import Deployed, OneStudent
+from codistill.export.plain import plain
+from codistill.export.write import trace
 from codistill.methods import METHODS
 from codistill.models import make_backbone
 from codistill.student import StudentShape
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 TABLE = re.compile(r"(<!-- timm families -->\n).*?(<!-- end -->)", re.DOTALL)
-HEADER = "| family | model | parameters | images | maps | trains |\n|---|---|---|---|---|---|\n"
+HEADER = "| family | model | parameters | images | maps | trains | exports |\n|---|---|---|---|---|---|---|\n"
 CLASSES = 100
+LARGE = 30e6  # parameters: above it only weights are exported here, for programs of large models take minutes
 
 # Family -> its smallest model, and a size of images. Where that is not 64 pixels, the model is made for larger ones.
 FAMILIES = {
@@ -122,8 +127,17 @@ FAMILIES = {
 }
 
 
-def try_model(name: str, size: int) -> tuple[StudentShape, int, list[str]]:
-    """One step of DML beside a ResNet-8: the shapes, the number of parameters, and those without a finite gradient.
+class Tried(NamedTuple):
+    """What became of one model."""
+
+    shape: StudentShape
+    parameters: int
+    without_gradient: list[str]
+    exports: str
+
+
+def try_model(name: str, size: int) -> Tried:
+    """One step of DML beside a ResNet-8, then the export of the student.
 
     Raises UserError if the model is none for such images.
     """
@@ -144,19 +158,42 @@ def try_model(name: str, size: int) -> tuple[StudentShape, int, list[str]]:
     Objective(method.weights)(losses).backward()
     own = {key: parameter for key, parameter in students["own"].named_parameters() if parameter.requires_grad}
     bad = [key for key, p in own.items() if p.grad is None or not p.grad.isfinite().all()]
-    return shapes["own"], sum(parameter.numel() for parameter in own.values()), bad
+    count = sum(parameter.numel() for parameter in own.values())
+    return Tried(shapes["own"], count, bad, exports(students["own"].eval(), f"timm/{name}", size, count))
+
+
+@torch.no_grad()
+def exports(student: Student, model: str, size: int, parameters: int) -> str:
+    """Whether plain timm loads its weights, and PyTorch's program of it, for any batch, says the same."""
+    import timm
+
+    images = torch.rand(3, 3, size, size)
+    expected = student((images - 0.5) / 0.25).logits
+    made = plain(student, model, (size, size), [0.5] * 3, [0.25] * 3)
+    network = timm.create_model(made.model["name"], num_classes=CLASSES, **made.model["settings"]).eval()
+    network.load_state_dict(made.weights)
+    torch.testing.assert_close(network((images - 0.5) / 0.25), expected, atol=1e-4, rtol=1e-4)
+    if parameters > LARGE:
+        return "weights"
+    try:
+        program = trace(Deployed(OneStudent(student), [0.5] * 3, [0.25] * 3).eval(), (size, size)).module()
+    except UserError:
+        return "weights; PyTorch makes no program of it"
+    torch.testing.assert_close(program(images), expected, atol=1e-4, rtol=1e-4)
+    return "weights, program"
 
 
 def row(family: str) -> str:
     """A line of the table."""
     name, size = FAMILIES[family]
     try:
-        shape, parameters, bad = try_model(name, size)
+        tried = try_model(name, size)
     except UserError as error:
-        return f"| {family} | `{name}` | | {size} | | no: {error} |"
-    maps = " ".join(f"{c}x{h}x{w}" for c, h, w in shape.feature_maps)
-    result = f"without gradient: {', '.join(bad)}" if bad else "yes"
-    return f"| {family} | `{name}` | {parameters / 1e6:.2f} M | {size} | {maps} | {result} |"
+        return f"| {family} | `{name}` | | {size} | | no: {error} | |"
+    maps = " ".join(f"{c}x{h}x{w}" for c, h, w in tried.shape.feature_maps)
+    result = f"without gradient: {', '.join(tried.without_gradient)}" if tried.without_gradient else "yes"
+    millions = f"{tried.parameters / 1e6:.2f} M"
+    return f"| {family} | `{name}` | {millions} | {size} | {maps} | {result} | {tried.exports} |"
 
 
 def main() -> None:
