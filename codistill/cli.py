@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "Measure the test accuracy of a finished run again, from its saved weights.",
     "compare": "Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.",
     "analyse": "What the students of runs learned: how rich, how different, how sure, and who knew what first.",
+    "report": "One HTML page about a run or a folder of runs, with its figures as SVG and PNG.",
     "bench": "Images per second, time of each part of a step, and memory, of any configuration on this machine.",
     "methods": "The methods: how students learn from each other. 'methods show NAME' tells all.",
     "tasks": "The auxiliary tasks that a student can be given. 'tasks show NAME' tells all.",

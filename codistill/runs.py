@@ -69,6 +69,7 @@ def _train(
     recorder = Recorder(
         folder,
         cohort,
+        experiment.objective,
         optimizer,
         experiment.validation,
         experiment.sample,
