@@ -23,10 +23,14 @@ app = new_app()
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run, or a folder of runs.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run, or a folder of runs.", show_default=False)
+    ],
     out: Annotated[Path | None, typer.Option(help="The page; else report.html in the folder.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Where figures go; else report/ in the folder.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Make it again and again until all runs are finished.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Make it again and again until all runs are finished.")
+    ] = False,
     every: Annotated[int, typer.Option(min=1, help="Seconds between two looks of --watch.")] = 10,
 ) -> None:
     """One HTML page about a run or a folder of runs, with its figures as SVG and PNG."""

@@ -1,4 +1,4 @@
-"""Figures of a finished run: calibration, likeness of layers, gains by class; and of several: gains over the control."""
+"""Figures of finished runs: calibration, likeness of stages, gains over the control, by class and in all."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.patches import Rectangle
 
-from codistill.report.drawing import HEIGHT, Figure, draw, label_ends, short
-from codistill.report.gains import Gain
-from codistill.report.palette import DASHES, INK, LIGHT, MUTED, RULE, SURFACE, series
+from codistill.report.drawing import HEIGHT, Figure, draw, short
+from codistill.report.gains import Gain, signed
+from codistill.report.palette import INK, LIGHT, MUTED, SURFACE, series
 
 Analysis = Mapping[str, Any]
 BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4fa", "#9cc3e4", "#3a83c0", "#08406f"])  # darker is more
@@ -61,7 +61,7 @@ def stage_cka(run: str, analysis: Analysis) -> Figure | None:
         alt=f"Heat map of linear CKA between {len(layers)} stages. The likest two: {highest[1]} and {highest[2]}, "
         f"{highest[0]:.2f}.",
         note="Darker is more alike; student/stage. First stages of any two networks are alike.",
-        height=5.4 if len(layers) > 4 else HEIGHT,
+        height=4.6 if len(layers) > 4 else HEIGHT,
     )
 
 
@@ -91,8 +91,8 @@ def class_gains(run: str, analysis: Analysis, control: Analysis) -> Figure | Non
         for height, (_, gain) in enumerate(shown):
             side = "left" if gain >= 0 else "right"
             axes.annotate(
-                f"{gain:+.1f}", (gain, height), xytext=(4 if gain >= 0 else -4, 0), textcoords="offset points",
-                ha=side, va="center", fontsize=9.5, color=LIGHT[INK],
+                signed(gain, 1), (gain, height), xytext=(4 if gain >= 0 else -4, 0), textcoords="offset points",
+                ha=side, va="center", fontsize=10, color=LIGHT[INK],
             )  # fmt: skip
 
     better = sum(gain > 0 for _, gain in gains)
@@ -124,11 +124,11 @@ def gains_over_control(gains: Sequence[Gain]) -> Figure | None:
             for seed in gain.by_seed:
                 axes.plot([seed], [height - 0.22], "|", color=LIGHT[MUTED], markersize=6)
             axes.annotate(
-                f"{gain.mean:+.2f}", (gain.mean, height), xytext=(0, 7), textcoords="offset points", ha="center",
+                signed(gain.mean), (gain.mean, height), xytext=(0, 7), textcoords="offset points", ha="center",
                 fontsize=10, color=LIGHT[INK],
             )  # fmt: skip
         axes.axvline(0, color=LIGHT[MUTED], linewidth=1)
-        axes.set_yticks(range(len(gains)), [short(gain.label, 26) for gain in reversed(gains)])
+        axes.set_yticks(range(len(gains)), [short(gain.label, 18) for gain in reversed(gains)])
         axes.set_ylim(-0.6, len(gains) - 0.35)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
@@ -162,7 +162,7 @@ def _reliability(run: str, name: str, voice: Analysis, place: int) -> Figure:
         axes.plot([c for c, _, _ in filled], [a for _, a, _ in filled], color=colour, linewidth=1.2, alpha=0.6)
         axes.scatter(
             [c for c, _, _ in filled], [a for _, a, _ in filled], s=sizes, color=colour, zorder=3,
-            edgecolor=LIGHT[SURFACE], linewidth=1,
+            edgecolor=LIGHT[SURFACE], linewidth=1, clip_on=False,
         )  # fmt: skip
         axes.text(3, 97, f"ECE {voice['ece']:.1f} %\nNLL {voice['nll']:.2f}", va="top", color=colour, fontsize=11)
         axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="confidence, %", ylabel="accuracy, %")
@@ -174,8 +174,8 @@ def _reliability(run: str, name: str, voice: Analysis, place: int) -> Figure:
         plot,
         alt=f"Reliability diagram of {name}: expected calibration error {voice['ece']:.1f} percent over {sum(images)} "
         "images.",
-        height=3.5,
-        width=4.4,
+        height=3.6,
+        width=4.2,
     )
 
 

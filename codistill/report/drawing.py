@@ -1,6 +1,6 @@
 """The house style of figures: small, quiet, labelled where the eye is, so that a telephone shows them as they are.
 
-A figure is about 420 pixels wide. Wide screens show several in a row, narrow ones one below the other, and nobody has to
+A figure is 360 pixels wide. Wide screens show several in a row, narrow ones one below the other, and nobody has to
 zoom. Text stays text. matplotlib's objects are used, never pyplot, so that nothing is shared between figures.
 """
 
@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from codistill.report.palette import INK, LIGHT, MUTED, RULE, with_variables
 
-WIDTH, HEIGHT = 5.8, 3.6  # inches of 72 pixels
-LONGEST = 22  # characters of a name
-STYLE: dict[str, Any] = {
+WIDTH, HEIGHT = 5.0, 3.2  # inches of 72 pixels
+LONGEST = 16  # characters of a name
+STYLE: Any = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 10.5,
+    "font.size": 11,
     "text.color": LIGHT[INK],
     "text.parse_math": False,  # names of classes and runs are not formulas
     "axes.edgecolor": LIGHT[RULE],
@@ -61,7 +62,6 @@ class Figure(NamedTuple):
     note: str
     svg: str  # for the page
     canvas: Canvas
-    wide: bool = False
 
     def save(self, folder: Path) -> list[Path]:
         """As SVG and PNG, in light colours. Returns the files."""
@@ -82,7 +82,6 @@ def draw(
     note: str = "",
     height: float = HEIGHT,
     width: float = WIDTH,
-    wide: bool = False,
 ) -> Figure:
     """One figure with one pair of axes, on which ``plot`` draws."""
     name = re.sub(r"[^\w.-]+", "_", name)
@@ -91,7 +90,7 @@ def draw(
         plot(canvas.add_subplot())
         stream = io.StringIO()
         canvas.savefig(stream, format="svg", metadata={"Date": None})
-    return Figure(name, title, alt, note, _inline(stream.getvalue()), canvas, wide)
+    return Figure(name, title, alt, note, _inline(stream.getvalue()), canvas)
 
 
 def short(name: str, longest: int = LONGEST) -> str:
@@ -99,13 +98,13 @@ def short(name: str, longest: int = LONGEST) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 0.075) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 0.08) -> None:
     """Names at the right ends of lines: (y, name, colour) each; moved apart by ``gap`` (of the height) at least."""
     low, high = (axes.transData.transform((0, limit))[1] for limit in axes.get_ylim())
     heights = [(axes.transData.transform((0, y))[1] - low) / (high - low) for y, _, _ in ends]
     for place, height in zip(spread(heights, gap), _sorted(heights), strict=True):
         _, name, colour = ends[height]
-        axes.text(1.015, place, short(name), color=colour, transform=axes.transAxes, va="center", fontsize=10)
+        axes.text(1.015, place, short(name), color=colour, transform=axes.transAxes, va="center", fontsize=10.5)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
@@ -123,7 +122,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 def epochs_axis(axes: Axes, epochs: Sequence[int]) -> None:
     """Whole epochs, and no empty room."""
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     first, last = epochs[0], epochs[-1]
     axes.set_xlim((first, last) if last > first else (first - 0.5, last + 0.5))
     axes.set_xlabel("epoch")

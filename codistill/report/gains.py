@@ -29,14 +29,15 @@ class Gain(NamedTuple):
     by_seed: list[float]
     interval: tuple[float, float] | None
     basis: str  # what the interval is over; why there is none
+    same_tasks: bool  # whether the control had the tasks
 
     @property
     def told(self) -> str:
         """``+2.13 points, 95 % interval 0.40 to 3.86 (3 seeds)``."""
         if self.interval is None:
-            return f"{self.mean:+.2f} points ({self.basis})"
-        low, high = self.interval
-        return f"{self.mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} ({self.basis})"
+            return f"{signed(self.mean)} points ({self.basis})"
+        low, high = map(signed, self.interval)
+        return f"{signed(self.mean)} points, 95 % interval {low} to {high} ({self.basis})"
 
 
 class Pair(NamedTuple):
@@ -45,6 +46,11 @@ class Pair(NamedTuple):
     run: Path
     control: Path
     same_tasks: bool
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """With a plus, or a minus as wide as it."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def is_control(config: Mapping[str, Any]) -> bool:
@@ -88,7 +94,7 @@ def gains(label: str, pairs: Sequence[Pair]) -> dict[str, Gain]:
         if interval is None:
             members = {"students' mean": names, "ensemble": []}.get(name, [name])
             interval, basis = _over_images(pairs[0], members)
-        found[name] = Gain(label, fmean(values), values, interval, basis)
+        found[name] = Gain(label, fmean(values), values, interval, basis, all(pair.same_tasks for pair in pairs))
     return found
 
 

@@ -74,7 +74,7 @@ def contributions(story: Story) -> list[Card]:
                 strength = (arrays[f"{kind}/{name}"][place] - low) / max(high - low, 1e-9)
                 shown = overlay(image, strength, series(number))
                 pictures.append(Picture(data_address(shown), f"Map of {kind} of {name} laid over the image", caption))
-        cards.append(Card(pictures, [f"is {_class(story, label)}", *_answers(story, int(arrays["rows"][place]))]))
+        cards.append(Card(pictures, [f"class {_class(story, label)}", *_answers(story, int(arrays["rows"][place]))]))
     return cards
 
 
@@ -86,7 +86,7 @@ def fixed(story: Story) -> list[Card]:
     cards = []
     for place in range(len(arrays["images"])):
         label = _class(story, int(arrays["labels"][place]))
-        lines = [f"is {label}"]
+        lines = [f"class {label}"]
         for name in story.students:
             alone, together = (int(arrays[f"{kind}/{name}"][place]) for kind in ("control", "answers"))
             lines.append(f"{name}: {_class(story, alone)} → {_class(story, together)}")

@@ -41,6 +41,7 @@ def accuracy(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[s
 def losses(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[str]) -> list[Figure]:
     """The mean of each loss in each epoch, before it is weighed: a figure for each owner."""
     figures = []
+    kinds = _kinds(epochs, students)
     for owner in _owners(epochs):
         names = [name for name in epochs[-1]["losses"] if name.startswith(f"{owner}/")]
         lines = {name.removeprefix(f"{owner}/"): [e["losses"].get(name) for e in epochs] for name in names}
@@ -53,9 +54,8 @@ def losses(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[str
                 f"Losses of {owner}",
                 [epoch["epoch"] for epoch in epochs],
                 lines,
-                {kind: _look(place) for place, kind in enumerate(lines)},
+                {kind: _look(kinds.index(kind)) for kind in lines},
                 alt=f"Each loss of {owner} in each epoch, unweighted. At the end: {ends}.",
-                note="Means over the epoch, before weighing; logarithmic." if owner in students else "",
                 logarithmic=True,
             )
         )
@@ -172,6 +172,7 @@ def over_epochs(
         epochs_axis(axes, epochs)
         if logarithmic and all(value > 0 for own in lines.values() for value in own if value is not None):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
             axes.yaxis.set_minor_formatter("")
         ends = [(own[-1], short(label), looks[label][0]) for label, own in lines.items() if own[-1] is not None]
         label_ends(axes, ends)
@@ -181,6 +182,13 @@ def over_epochs(
 
 def _owners(epochs: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name.partition("/")[0] for name in epochs[-1]["losses"] if "/" in name))
+
+
+def _kinds(epochs: Sequence[Mapping[str, Any]], students: Sequence[str]) -> list[str]:
+    """Kinds of losses, those of students first, so that a kind has one colour in all figures."""
+    owners = sorted(_owners(epochs), key=lambda owner: owner not in students)
+    names = [name for owner in owners for name in epochs[-1]["losses"] if name.startswith(f"{owner}/")]
+    return list(dict.fromkeys(name.partition("/")[2] for name in names))
 
 
 def _look(place: int) -> tuple[str, str]:

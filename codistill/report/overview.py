@@ -8,8 +8,8 @@ from codistill.errors import UserError
 from codistill.report import at_end
 from codistill.report.compare import Row, compare, mean_and_deviation
 from codistill.report.drawing import Figure
-from codistill.report.gains import Gain, Pair, command_for_control, find_control, gains, is_control
-from codistill.report.sections import Table
+from codistill.report.gains import Gain, Pair, command_for_control, find_control, gains, is_control, signed
+from codistill.report.parts import Table
 from codistill.report.story import Story
 
 MEAN = "students' mean"
@@ -23,7 +23,6 @@ class Overview(NamedTuple):
     missing: list[tuple[str, str]]
     figures: list[Figure]
     tables: list[Table]
-    gained: dict[Path, dict[str, Gain]]  # of each run, what its row gained
     pairs: dict[Path, Pair]
 
 
@@ -33,13 +32,12 @@ def overview(stories: Sequence[Story], beside: Sequence[Path]) -> Overview:
     if not finished:
         done = max((len(story.epochs) for story in stories), default=0)
         text = f"Training goes on: {done} of {stories[0].config.get('epochs', '?')} epochs done."
-        return Overview(text, "", [("No run is finished.", f"codistill report {stories[0].path} --watch")], [], [], {}, {})
+        return Overview(text, "", [("No run is finished.", f"codistill report {stories[0].path} --watch")], [], [], {})
     try:
         rows = compare([story.path for story in finished])
     except UserError as error:
-        return Overview("These runs do not compare.", str(error), [], [], [], {}, {})
+        return Overview("These runs do not compare.", str(error), [], [], [], {})
     pairs = {story.path: pair for story in finished if (pair := find_control(story.path, beside))}
-    found: dict[Path, dict[str, Gain]] = {}
     shown: list[dict[str, Gain]] = []
     missing = []
     names = {story.path: story for story in finished}
@@ -47,47 +45,52 @@ def overview(stories: Sequence[Story], beside: Sequence[Path]) -> Overview:
         own = [pairs[run] for run in row.runs if run in pairs]
         own = [pair for pair in own if pair.same_tasks] or own
         if own:
-            also = ", ".join(f"{key}={value}" for key, value in row.settings.items()) if len(rows.rows) > 2 else ""
-            label = f"{row.method}, tasks {row.tasks}" + (f", {also}" if also else "")
-            shown.append(gains(label, own))
-            found |= dict.fromkeys(row.runs, shown[-1])
+            shown.append(gains(_label(row, rows.rows), own))
         elif not is_control(names[row.runs[0]].config):
             missing.append((f"No control of {row.method} ({row.tasks}).", command_for_control(row.runs[0])))
-    headline, detail = _headline(shown, pairs, finished)
+    headline, detail = _headline(shown, finished)
     tables = [_gained(shown)] if shown else []
     if len(finished) > 1:
         tables.append(_compared(rows.rows))
     if rows.differing_terms:
         missing.append((f"Rows that differ in {', '.join(rows.differing_terms)} do not compete.", ""))
     figure = at_end.gains_over_control([gain[MEAN] for gain in shown])
-    return Overview(headline, detail, missing, [figure] if figure else [], tables, found, pairs)
+    return Overview(headline, detail, missing, [figure] if figure else [], tables, pairs)
 
 
-def _headline(shown: Sequence[dict[str, Gain]], pairs: dict[Path, Pair], finished: Sequence[Story]) -> tuple[str, str]:
+def _headline(shown: Sequence[dict[str, Gain]], finished: Sequence[Story]) -> tuple[str, str]:
     if not shown:
-        best = max(finished, key=lambda story: _mean(story))
+        highest = max(finished, key=_mean)
         if all(is_control(story.config) for story in finished):
-            return f"Each student alone: {_mean(best):.2f} % on average", "Nobody taught anybody in these runs."
+            return f"Each student alone: {_mean(highest):.2f} % on average", "Nobody taught anybody in these runs."
         return (
-            f"The students reach {_mean(best):.2f} % on average",
-            f"In {best.name}, test accuracy. Whether that is more than each would alone, nobody knows without a control.",
+            f"The students reach {_mean(highest):.2f} % on average",
+            f"In {highest.name}, test accuracy. Without a control nobody knows whether each would reach it alone.",
         )
     best = max(shown, key=lambda gain: gain[MEAN].mean)
     gain = best[MEAN]
-    sure = gain.interval is not None and (gain.interval[0] > 0 or gain.interval[1] < 0)
-    verb = "gained" if gain.mean >= 0 else "lost"
-    who = "Students that learned together" if len(shown) == 1 else f"Most: {gain.label}. Its students"
-    headline = f"{who} {verb} {abs(gain.mean):.2f} points over each alone"
-    basis = f"Students' mean, test accuracy: {gain.told}."
-    doubt = "" if sure else " An interval that holds 0, or none, proves nothing yet."
-    chosen = f" The best of {len(shown)} rows by that very number, so expect less again." if len(shown) > 1 else ""
-    with_tasks = all(pair.same_tasks for pair in pairs.values())
-    terms = (
-        " The control has the same tasks."
-        if with_tasks
-        else " Where no control with the same tasks is at hand, it has none: the gain is then of tasks and teaching together."
-    )
-    return headline, basis + doubt + chosen + terms
+    who = "Students that learned together" if len(shown) == 1 else f"{gain.label}: its students"
+    headline = f"{who} {'gained' if gain.mean >= 0 else 'lost'} {abs(gain.mean):.2f} points over each alone"
+    said = [f"Students' mean, test accuracy: {gain.told}."]
+    if gain.interval is None:
+        said.append("One run is one sample, and proves little.")
+    elif gain.interval[0] <= 0 <= gain.interval[1]:
+        said.append("The interval holds 0: it may be chance.")
+    if len(shown) > 1:
+        said.append(f"It is the best of {len(shown)} by that very number, so expect less of it again.")
+    if not gain.same_tasks:
+        said.append("The control has no tasks: this is what tasks and teaching gained together.")
+    return headline, " ".join(said)
+
+
+def _label(row: Row, rows: Sequence[Row]) -> str:
+    """As short as tells a row from the others."""
+    label = row.method
+    if sum(other.method == row.method for other in rows) > 1:
+        label += f", {row.tasks}"
+    if sum((other.method, other.tasks) == (row.method, row.tasks) for other in rows) > 1:
+        label += "".join(f", {key}={value}" for key, value in row.settings.items())
+    return label
 
 
 def _compared(rows: Sequence[Row]) -> Table:
@@ -97,21 +100,27 @@ def _compared(rows: Sequence[Row]) -> Table:
         also = ", ".join(f"{key}={value}" for key, value in row.settings.items())
         students = [f"{name} {mean_and_deviation(values)}" for name, values in row.students.items()]
         means = [sum(own) / len(own) for own in zip(*row.students.values(), strict=True)]
-        cells.append(
-            [row.method, row.tasks, mean_and_deviation(means), "; ".join(students), str(len(row.seeds)), also]
-        )
+        cells.append([row.method, row.tasks, mean_and_deviation(means), "; ".join(students), str(len(row.seeds)), also])
     header = ["method", "tasks", "students' mean", "students", "seeds", "also differs"]
-    return _without_empty(Table("Test accuracy after the last epoch, percent; mean ± deviation over seeds", header, cells))
+    return _without_empty(
+        Table("Test accuracy after the last epoch, percent; mean ± deviation over seeds", header, cells)
+    )
 
 
 def _gained(shown: Sequence[Mapping[str, Gain]]) -> Table:
-    """Each gain with its interval."""
+    """Each row's gains, with intervals."""
+    names = list(dict.fromkeys(name for gain in shown for name in gain))
     cells = []
     for gain in shown:
-        for name, own in gain.items():
-            between = "" if own.interval is None else f"{own.interval[0]:+.2f} to {own.interval[1]:+.2f}"
-            cells.append([own.label, name, f"{own.mean:+.2f}", between, own.basis])
-    return Table("Gain over the control, percent points", ["", "who", "gain", "95 % interval", "over"], cells)
+        first = gain[MEAN]
+        line = [f"{signed(gain[name].mean)}{_between(gain[name])}" if name in gain else "" for name in names]
+        cells.append([first.label, *line, first.basis, "the same tasks" if first.same_tasks else "none"])
+    caption = "Gain over the control in percent points, with its 95 % interval"
+    return Table(caption, ["", *names, "interval over", "control's tasks"], cells)
+
+
+def _between(gain: Gain) -> str:
+    return "" if gain.interval is None else f" ({signed(gain.interval[0])} to {signed(gain.interval[1])})"
 
 
 def _without_empty(table: Table) -> Table:

@@ -11,8 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from codistill import __version__, run_files
 from codistill.errors import UserError
 from codistill.report import palette
+from codistill.report.gains import is_control
 from codistill.report.overview import overview
-from codistill.report.sections import Section, sections_of
+from codistill.report.parts import Section
+from codistill.report.sections import sections_of
 from codistill.report.story import Story, find_runs, read_story
 
 TEMPLATES = Environment(
@@ -45,7 +47,7 @@ def make_page(folder: Path, refresh: int | None = None) -> Page:
     for story in _one_per_row(stories):
         pair = top.pairs.get(story.path)
         control = read_story(pair.control) if pair else None
-        told.append((story, sections_of(story, pair, control, top.gained.get(story.path, {}))))
+        told.append((story, sections_of(story, pair, control)))
     finished = all(story.finished for story in stories)
     script = _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -69,7 +71,7 @@ def make_page(folder: Path, refresh: int | None = None) -> Page:
 
 
 def write_page(page: Page, out: Path) -> None:
-    """Put a page in its place at once, so that no browser loads half of one. Raises UserError if it cannot be written."""
+    """Put a page in its place at once: no browser loads half of one. Raises UserError if it cannot be written."""
     temporary = out.with_name(f".{out.name}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,9 @@ def write_figures(page: Page, folder: Path) -> int:
         for figure in page.figures:
             figure.save(folder)
     except OSError as error:
-        raise UserError(f"Figures cannot be written to '{folder}': {error.strerror}. Choose other --figures.") from error
+        raise UserError(
+            f"Figures cannot be written to '{folder}': {error.strerror}. Choose other --figures."
+        ) from error
     return len(page.figures)
 
 
@@ -108,7 +112,7 @@ def _one_per_row(stories: list[Story]) -> list[Story]:
     seen: dict[str, Story] = {}
     for story in stories:
         seen.setdefault(repr({key: value for key, value in story.config.items() if key != "seed"}), story)
-    return list(seen.values())
+    return sorted(seen.values(), key=lambda story: is_control(story.config))  # what is asked about comes first
 
 
 def _read(name: str) -> str:

@@ -51,7 +51,9 @@ def find_runs(folder: Path) -> list[Path]:
         return [folder]
     runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
     if not runs:
-        raise UserError(f"'{folder}' is no run folder, and holds none: there is no config.yaml in it or one level below.")
+        raise UserError(
+            f"'{folder}' is no run folder, and holds none: there is no config.yaml in it or one level below."
+        )
     return runs
 
 
