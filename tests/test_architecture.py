@@ -86,6 +86,8 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
         ("timm", "models"),
         ("accelerate", "engine/processes.py"),
         ("datasets", "data/hub.py"),
+        ("jinja2", "report/page.py"),
+        ("matplotlib", "report/"),
         ("filelock", ("data/cache", "engine/lock.py")),
         ("typer", ("cli.py", "commands/")),
     ],

@@ -55,7 +55,7 @@ def stage_cka(run: str, analysis: Analysis) -> Figure | None:
         default=(0.0, "", ""),
     )
     return draw(
-        f"{run}_cka",
+        f"{run}_stage_cka",
         "Likeness of stages: CKA",
         plot,
         alt=f"Heat map of linear CKA between {len(layers)} stages. The likest two: {highest[1]} and {highest[2]}, "

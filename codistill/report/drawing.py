@@ -20,9 +20,10 @@ from matplotlib.ticker import MaxNLocator
 from codistill.report.palette import INK, LIGHT, MUTED, RULE, with_variables
 
 WIDTH, HEIGHT = 5.0, 3.2  # inches of 72 pixels
+FONT = "DejaVu Sans"  # comes with matplotlib, and is wide: what fits in it fits in the font of a page
 LONGEST = 16  # characters of a name
 STYLE: Any = {
-    "font.family": ["DejaVu Sans"],
+    "font.family": [FONT],
     "font.size": 11,
     "text.color": LIGHT[INK],
     "text.parse_math": False,  # names of classes and runs are not formulas
@@ -50,7 +51,6 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "savefig.dpi": 200,
 }
-_PAGE_FONT = "var(--font)"
 
 
 class Figure(NamedTuple):
@@ -144,7 +144,7 @@ def _inline(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    svg = re.sub(r"(?<=px )'DejaVu Sans'[^;\"]*", _PAGE_FONT, svg)
+    svg = svg.replace(f"'{FONT}'", "var(--font)")
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)

@@ -89,7 +89,8 @@ def fixed(story: Story) -> list[Card]:
         lines = [f"class {label}"]
         for name in story.students:
             alone, together = (int(arrays[f"{kind}/{name}"][place]) for kind in ("control", "answers"))
-            lines.append(f"{name}: {_class(story, alone)} → {_class(story, together)}")
+            changed = f"{_class(story, alone)} → " if alone != together else ""
+            lines.append(f"{name}: {changed}{_class(story, together)}")
         cards.append(Card([Picture(_address_of(arrays, place), f"Test image of class {label}", "")], lines))
     return cards
 

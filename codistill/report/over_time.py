@@ -10,6 +10,7 @@ from codistill.report.palette import DASHES, LIGHT, series
 
 Lines = Mapping[str, Sequence[float | None]]  # name -> a value per epoch
 MOST_TERMS = 7  # kinds of losses in one figure; the rest is summed
+_OTHERS = "others"
 TOTAL = "total"  # the objective, among the losses of metrics.jsonl
 
 
@@ -62,7 +63,7 @@ def losses(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[str
     return figures
 
 
-def weighted_shares(run: str, epochs: Sequence[Mapping[str, Any]]) -> Figure | None:
+def weighted_shares(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[str]) -> Figure | None:
     """What part of the objective each kind of loss is; None where a run did not log its weights."""
     seen = [epoch for epoch in epochs if epoch.get("weights") and epoch["losses"].get(TOTAL)]
     if not seen:
@@ -78,11 +79,12 @@ def weighted_shares(run: str, epochs: Sequence[Mapping[str, Any]]) -> Figure | N
     kept = {kind: by_kind[kind] for kind in ordered if max(by_kind[kind]) > 0}
     if len(kept) > MOST_TERMS:
         rest = [kept.pop(kind) for kind in list(kept)[MOST_TERMS - 1 :]]
-        kept["others"] = [sum(values) for values in zip(*rest, strict=True)]
+        kept[_OTHERS] = [sum(values) for values in zip(*rest, strict=True)]
     numbers = [epoch["epoch"] for epoch in seen]
 
     def plot(axes: Axes) -> None:
-        colours = [series(place) for place in range(len(kept))]
+        kinds = _kinds(epochs, students)
+        colours = [LIGHT["ensemble"] if kind == _OTHERS else series(kinds.index(kind)) for kind in kept]
         wide = numbers if len(numbers) > 1 else [numbers[0] - 0.5, numbers[0] + 0.5]
         values = [own if len(numbers) > 1 else own * 2 for own in kept.values()]
         axes.stackplot(wide, values, colors=colours, alpha=0.85, linewidth=0)

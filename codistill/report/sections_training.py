@@ -48,7 +48,7 @@ def losses(story: Story) -> Section:
     if not story.epochs:
         section.missing.append(("No epoch is done yet.", f"codistill report {story.path} --watch"))
         return section
-    share = over_time.weighted_shares(story.name, story.epochs)
+    share = over_time.weighted_shares(story.name, story.epochs, story.students)
     section.figures = [*([share] if share else []), *over_time.losses(story.name, story.epochs, story.students)]
     section.lead = "Means over each epoch, before they are weighed; logarithmic."
     last = story.epochs[-1]

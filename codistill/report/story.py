@@ -62,18 +62,25 @@ def read_story(run: Path) -> Story:
     metrics = run_files.read_metrics(run) if (run / "metrics.jsonl").exists() else []
     finished = (run / "summary.json").exists()
     analysed = finished and (run / run_files.ANALYSES["test"]).exists()
+    summary = run_files.read_summary(run) if finished else None
     return Story(
         run,
         run.resolve().name,
         run_files.read_config(run),
         [line for line in metrics if line["kind"] == "epoch" and isinstance(line.get("losses"), dict)],
         metrics[-1] if metrics else None,
-        run_files.read_summary(run) if finished else None,
+        summary,
         run_files.read_analysis(run) if analysed else None,
-        read_raw(run, "test") if analysed and (run / "outputs" / "test.safetensors").exists() else None,
+        _raw(run, summary.get("sha256", {})) if summary and analysed else None,
         _pictures(run, "examples") if analysed else None,
         _pictures(run, "fixed") if analysed else None,
     )
+
+
+def _raw(run: Path, sha256: dict[str, str]) -> Raw | None:
+    """The answers to the test images, if they are of the weights that the run has now."""
+    raw = read_raw(run, "test") if (run / "outputs" / "test.safetensors").exists() else None
+    return raw if raw is not None and raw.sha256 == sha256 else None
 
 
 def _pictures(run: Path, name: str) -> Pictures | None:
