@@ -12,11 +12,12 @@ from codistill.commands.shared import console, new_app
 try:
     from codistill.report.page import make_page, write_figures, write_page
 except ModuleNotFoundError as error:
-    if error.name not in ("jinja2", "matplotlib"):
+    library = (error.name or "").partition(".")[0]
+    if library not in ("jinja2", "matplotlib"):
         raise
     from codistill.errors import UserError
 
-    raise UserError(f"A report needs {error.name}: pip install 'codistill[report]'") from error
+    raise UserError(f"A report needs {library}: pip install 'codistill[report]'") from error
 
 app = new_app()
 

@@ -24,19 +24,17 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += (
-    " --disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
+FLAGS += " --disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
 FLAGS += " --virtual-time-budget=9000"
-)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium")
 
 # A headless window is 500 pixels wide at least; a frame within it may be narrower.
-PROBE = """<!doctype html><title>probe</title><iframe src="page.html" style="width:WIDTHpx;height:900px;border:0"></iframe>
+PROBE = """<!doctype html><title>probe</title>
+<iframe src="page.html" style="width:WIDTHpx;height:900px;border:0"></iframe>
 <script>
 const frame = document.querySelector("iframe");
 frame.onload = () => {
   const page = frame.contentDocument, root = page.documentElement;
-  const opened = (node) => !node.closest("details:not([open])");
   page.querySelectorAll("details").forEach((details) => { details.open = true; });
   const button = page.getElementById("theme");
   const colour = () => frame.contentWindow.getComputedStyle(page.body.parentElement).backgroundColor;
