@@ -1,14 +1,18 @@
-"""What there is to choose from, described from its own docstrings, signatures and sizes: methods and tasks."""
+"""What there is to choose from, described from its own docstrings, signatures and sizes: methods, tasks, models."""
 
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
+
+import torch
+from torch.overrides import TorchFunctionMode
 
 from codistill.cohort import Cohort
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
-from codistill.models import MODELS
+from codistill.models import MODELS, make_backbone
 from codistill.student import Student, observe_shapes
 from codistill.tasks import TASKS
 
@@ -63,6 +67,28 @@ def summaries() -> tuple[dict[str, str], dict[str, str]]:
     return methods, {name: _module_text(task).splitlines()[0] for name, task in TASKS.items()}
 
 
+def model_summaries() -> dict[str, dict[str, int]]:
+    """Models by what they are, in one line: name -> parameters as a student of 100 classes; quick, nothing is drawn."""
+    groups: dict[str, dict[str, int]] = {}
+    with torch.device("meta"), _NothingDrawn():
+        for name, make in MODELS.items():
+            student = Student(make_backbone(name), CLASSES)
+            made_by = make.func if isinstance(make, partial) else make
+            group = groups.setdefault(_module_text(made_by).splitlines()[0], {})
+            group[name] = sum(parameter.numel() for parameter in student.parameters())
+    return groups
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Inside, initialisation draws nothing: on no device it would be in vain, and import PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _cost(make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, int]:
     """Forward passes of the first student, and the training-only parameters of two ResNet-32, or three if need be."""
     try:
@@ -72,7 +98,7 @@ def _cost(make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, in
 
 
 def _cost_of(names: str, make: Callable[..., Any], tasks: Mapping[str, str]) -> tuple[float, int]:
-    students = {name: Student(MODELS[MODEL](), CLASSES) for name in names}
+    students = {name: Student(make_backbone(MODEL), CLASSES) for name in names}
     shapes = {name: observe_shapes(student, (3, SIZE, SIZE)) for name, student in students.items()}
     built = {name: {key: TASKS[key](shapes[name], **_needed(key))} for name, key in tasks.items()}
     cohort = Cohort(students, built, make(shapes))

@@ -26,9 +26,13 @@ from codistill.errors import TrainingEnded, UserError
 COMMANDS = {
     "train": "Train a cohort.",
     "evaluate": "Measure the test accuracy of a finished run again, from its saved weights.",
+    "export": "One network of a run for use elsewhere: weights, a PyTorch program or ONNX, checked on the test images.",
+    "predict": "Classes and probabilities of images, by an export or a student of a run.",
     "compare": "Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.",
+    "sweep": "Train many runs: rows, grids and seeds of a file. Stop it and start it again at any time.",
     "analyse": "What the students of runs learned: how rich, how different, how sure, and who knew what first.",
     "report": "One HTML page about a run or a folder of runs, with its figures as SVG and PNG.",
+    "stress": "The collapse test: one student is harmed on purpose; what do its peers lose, with each method?",
     "bench": "Images per second, time of each part of a step, and memory, of any configuration on this machine.",
     "methods": "The methods: how students learn from each other. 'methods show NAME' tells all.",
     "tasks": "The auxiliary tasks that a student can be given. 'tasks show NAME' tells all.",

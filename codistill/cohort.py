@@ -10,10 +10,9 @@ from itertools import combinations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.errors import UserError, unknown
 from codistill.look import Look, Seen, first_rows, join_views, look_through_trunk, one_by_one
 from codistill.method import Lesson, Method
@@ -71,8 +70,8 @@ class Cohort(nn.Module):
         """Every loss by name, as scalars: ``student/ce``, ``student/task``, ``teacher/ce``, ``learner/lesson_loss``."""
         seen = self._look(batch)
         outputs = {name: looks[CLEAN] for name, looks in seen.items()}
-        losses = {f"{name}/ce": F.cross_entropy(output.logits, batch.labels) for name, output in outputs.items()}
-        own = {name: batch._replace(images=batch.augmentation(self._augmentation_of(name))) for name in self.students}
+        own = {name: batch.for_student(name, self._augmentation_of(name)) for name in self.students}
+        losses = {f"{name}/ce": cross_entropy(output.logits, own[name]) for name, output in outputs.items()}
         for name, tasks in self.tasks.items():
             for task_name, task in cast(nn.ModuleDict, tasks).items():
                 losses[f"{name}/{task_name}"] = _hold_task(cast(Task, task), seen[name], own[name])
@@ -84,7 +83,7 @@ class Cohort(nn.Module):
             if lesson.views not in heard:
                 heard[lesson.views] = {n: join_views([looks[v] for v in lesson.views]) for n, looks in seen.items()}
             outputs = heard[lesson.views]
-            taught = lesson.teacher(outputs, batch._replace(labels=batch.labels.repeat(len(lesson.views))))
+            taught = lesson.teacher(outputs, batch.seen_in(len(lesson.views)))
             losses |= {f"{lesson_name}/{loss_name}": loss for loss_name, loss in taught.losses.items()}
             losses |= _distill(lesson_name, lesson, outputs, taught.targets)
             if taught.output is not None:
@@ -118,10 +117,10 @@ class Cohort(nn.Module):
         """The names of the teachers that are evaluated beside the students."""
         return [name for name in self.teachers if self._teacher(name).answers]
 
-    def after_step(self) -> None:
-        """To be called after each optimizer step."""
+    def after_step(self, taken: Tensor | float = 1.0) -> None:
+        """To be called after each optimizer step; ``taken`` is 0 if it was skipped."""
         for name in self.teachers:
-            self._teacher(name).after_step(self._students)
+            self._teacher(name).after_step(self._students, taken)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained of each student, of each of its tasks and of each teacher, by name; nothing twice.
@@ -153,6 +152,16 @@ class Cohort(nn.Module):
             for one, other in combinations(self.students, 2)
             if _equal(self.students[one].state_dict(), self.students[other].state_dict())
         ]
+
+    def in_need_of_one_label(self) -> list[str]:
+        """Tasks and lessons, in words, to which images of two labels (``Batch.mixed``) would be nonsense."""
+        tasks = [
+            f"task '{task_name}' of student '{name}'"
+            for name, own in self.tasks.items()
+            for task_name, task in cast(nn.ModuleDict, own).items()
+            if cast(Task, task).one_label
+        ]
+        return tasks + [f"the method's lesson '{name}'" for name in self.teachers if self._teacher(name).one_label]
 
     @property
     def _second(self) -> int:
@@ -205,13 +214,7 @@ def _hold_task(task: Task, seen: Mapping[str, StudentOutput], batch: Batch) -> T
     rows = _rows(task.fraction, batch)
     if rows == len(batch.labels):
         return task(seen, batch)
-    few = Batch(
-        batch.images[:rows],
-        batch.labels[:rows],
-        tuple(images[:rows] for images in batch.extra),
-        None if batch.draws is None else batch.draws[:rows],
-    )
-    return task({view: first_rows(output, rows) for view, output in seen.items()}, few)
+    return task({view: first_rows(output, rows) for view, output in seen.items()}, batch.first_rows(rows))
 
 
 def _rows(fraction: float, batch: Batch) -> int:

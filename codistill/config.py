@@ -20,44 +20,20 @@ from pydantic import (
     model_validator,
 )
 
+from codistill.config_data import AugmentConfig, DataConfig
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
+from codistill.models import Model
 from codistill.objective import Ramp, Weight
-from codistill.shorthand import Strict, explain, name_students, named, tasks_of_each
+from codistill.poison import Poison
+from codistill.shorthand import Section, Strict, explain, name_students, named, tasks_of_each
 
 STUDENTS = ["resnet8", "resnet8"]
 TASKS_OF_EACH = ["rotation", "supcon"]
 METHOD = "collaborative"
 
 
-class _Section(Strict):
-    """Keys of the configuration that have a name in common."""
-
-
-class DataConfig(_Section):
-    """Which images."""
-
-    name: str = Field(
-        "digits", description="digits, a folder (Parquet, or images in class folders), a hub name; synthetic"
-    )
-    label: str | None = Field(None, description="label column, where the data has several")
-    superclass: str | None = Field(None, description="label column of superclasses, for the task 'coarse'")
-    image_size: int | None = Field(None, ge=4, description="resize to this many pixels squared")
-    classes: int | None = Field(None, ge=2, description="use this many classes, chosen by data.seed")
-    per_class: int | None = Field(None, ge=1, description="train on this many images of each class")
-    validation: float = Field(0.1, ge=0, lt=1, description="share of train held out, stratified; 0 for none")
-    seed: int = Field(0, ge=0, lt=2**32, description="of every choice above; independent of the run's seed")
-    cache: bool = Field(True, description="keep decoded images on disk; a run on the same data starts at once")
-
-
-class AugmentConfig(_Section):
-    """Crop and flip. None is filled in from the data."""
-
-    padding: int | None = Field(None, ge=0, description="reflected pixels around the crop; default: size / 8")
-    flip: bool | None = Field(None, description="mirror half of the images; default: what the data stands")
-
-
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """SGD and its schedule."""
 
     lr: float = Field(0.1, gt=0)
@@ -115,8 +91,8 @@ class RunConfig(Strict):
     """Everything that a run depends on."""
 
     # The defaults of these three are shorthands; _spell_out completes them like the user's own.
-    students: dict[str, str] = Field(
-        description="models, as a list or as a mapping from a name of your choice",
+    students: dict[str, Model] = Field(
+        description="models, as a list or as a mapping from a name of your choice; a name, or {name: ..., settings}",
         json_schema_extra={"short": str(STUDENTS)},
     )
     tasks: list[list[TaskConfig]] = Field(
@@ -137,7 +113,9 @@ class RunConfig(Strict):
     epochs: int = Field(30, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of what students compute, weights stay fp32; fp16 is for GPUs without bf16"
+    )
     compile: bool | Literal["auto", "cuda_graphs"] = Field(
         "auto",
         description="faster steps after half a minute; auto: on CUDA | true | false | cuda_graphs",
@@ -147,9 +125,19 @@ class RunConfig(Strict):
     )
     sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
+        [], description="log there too: tensorboard, wandb, mlflow, trackio"
+    )
+    project: str = Field("codistill", min_length=1, description="where wandb, mlflow and trackio file the run")
     save_minutes: float = Field(10.0, gt=0, description="also save within an epoch, when so many minutes have passed")
-    order: Literal["shuffled", "class_pairs"] = Field(
-        "shuffled", description="of the images; class_pairs shows two of a class in a row, for contrastive losses"
+    order: Literal["shuffled", "class_pairs", "balanced"] = Field(
+        "shuffled",
+        description="of the images; class_pairs shows two of a class in a row, for contrastive losses; balanced shows "
+        "every class as often",
+    )
+
+    poison: Poison | None = Field(
+        None, description="one student harmed on purpose, such as {student: b, random_labels: 0.8}; codistill stress"
     )
 
     @model_validator(mode="before")
@@ -175,6 +163,16 @@ class RunConfig(Strict):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", given):
             raise ValueError("should be auto, cpu, cuda or cuda:N")
         return given
+
+    @model_validator(mode="after")
+    def _poisons_a_student(self) -> "RunConfig":
+        if self.poison is None:
+            return self
+        if self.poison.student not in self.students:
+            raise unknown("student in poison", self.poison.student, self.students)
+        if self.poison.random_labels and (self.augment.mixup or self.augment.cutmix):
+            raise UserError("poison.random_labels and images of two labels do not go together: leave mixing out.")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "RunConfig":
@@ -219,7 +217,7 @@ def _check_keys(model: type[BaseModel], given: Mapping[str, Any], prefix: str = 
         if key not in model.model_fields:
             raise unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in model.model_fields])
         kind = model.model_fields[key].annotation
-        if isinstance(kind, type) and issubclass(kind, _Section):
+        if isinstance(kind, type) and issubclass(kind, Section):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix}{key} should be a mapping with keys among {', '.join(kind.model_fields)}.")
             _check_keys(kind, value, f"{prefix}{key}.")
@@ -230,7 +228,7 @@ def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> lis
     rows = []
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, _Section):
+        if isinstance(kind, type) and issubclass(kind, Section):
             rows += describe_fields(kind, f"{prefix}{name}.")
         else:
             extra = field.json_schema_extra

@@ -113,7 +113,9 @@ def _facts(run: Path) -> dict[str, Any]:
     for path in sorted((*run.glob("students/*"), *run.glob("outputs/*"))):
         with safe_open(path, framework="pt") as file:  # not byte by byte: safetensors orders metadata at random
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            gather(f"{path.parent.name}.{path.stem}", {"metadata": file.metadata(), **tensors})
+            about = file.metadata() or {}
+            about.pop("sha256", None)  # of the students' files, with their metadata in some order
+            gather(f"{path.parent.name}.{path.stem}", {"metadata": about, **tensors})
     return facts
 
 

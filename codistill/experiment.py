@@ -1,19 +1,24 @@
 """From a configuration to everything that a run needs, built and found to fit together before anything is trained."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from codistill.batch import Batch
 from codistill.cohort import Cohort
-from codistill.config import AugmentConfig, RunConfig, TaskConfig
+from codistill.config import RunConfig, TaskConfig
 from codistill.data import (
     EvaluationLoader,
     Images,
     Progress,
     TrainLoader,
+    augmentation,
     channel_statistics,
+    fingerprint,
+    imbalance,
+    is_grey,
     open_source,
     padded_bytes,
     prepare,
@@ -24,9 +29,11 @@ from codistill.engine.processes import ALONE, Processes
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.errors import UserError
 from codistill.methods import METHODS
-from codistill.models import MODELS
+from codistill.models import Model, make_backbone, name_and_settings
+from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
-from codistill.student import Student, StudentShape, observe_shapes
+from codistill.poison import wrong_labels
+from codistill.student import Statistics, Student, StudentShape, observe_shapes
 from codistill.tasks import TASKS, Task
 
 SAMPLE = 1000  # validation images that are enough to see whether students collapse
@@ -40,6 +47,7 @@ class Experiment:
     cohort: Cohort
     objective: Objective
     train_images: Images
+    fingerprint: str  # of the training images
     loader: TrainLoader
     validation: EvaluationLoader | None
     test: EvaluationLoader
@@ -51,13 +59,16 @@ class Experiment:
     warnings: list[str]  # what is possible but hardly meant
 
 
-def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None) -> Experiment:
+def build(
+    config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None, *, pretrained: bool = True
+) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later.
 
     progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
+    pretrained: read the pretrained weights that students ask for; not if others will be loaded.
     """
     runtime = runtime or choose_runtime(config)
-    share = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
+    share: dict[str, Any] = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
     source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
     splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
@@ -70,21 +81,29 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
 
     torch.manual_seed(config.seed)
-    cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names))
+    cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
+    _check_labels_can_be_mixed(config, cohort)
     cohort = runtime.place(cohort, (3, *size))
     objective.table(_loss_names(cohort, size, runtime))
     # Training starts from the same random state whatever was built: a method with more modules changes no dropout.
     # Each process has one of its own, or all would drop the same units of other images.
     torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)
 
+    poison = config.poison
+    if poison is not None and cohort.method.shared_trunk:
+        raise UserError(f"poison is for students of their own, but method '{config.method.name}' shares a trunk.")
+    told = {}
+    if poison is not None and poison.random_labels is not None:
+        classes = len(splits.train.class_names)
+        told = {poison.student: wrong_labels(splits.train.labels, classes, poison.random_labels, config.seed)}
     loader = TrainLoader(
         splits.train,
         batch_size=config.batch_size,
         mean=mean,
         std=std,
-        padding=config.augment.padding or 0,
-        flip=bool(config.augment.flip),
         seed=config.seed,
+        **augmentation(size, **config.augment.model_dump())._asdict(),
+        told=told,
         augmentations=cohort.augmentations,
         order=config.order,
         resident=padded_bytes(splits.train.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
@@ -99,18 +118,43 @@ def build(config: RunConfig, progress: Progress | None = None, runtime: Runtime 
 
     test = once(splits.test)
     assert test is not None
-    facts = {"class_names": splits.train.class_names, "image_size": size, "mean": mean, "std": std}
+    facts = {
+        "class_names": splits.train.class_names,
+        "image_size": size,
+        "resize": config.data.resize,
+        "mean": mean,
+        "std": std,
+    }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
     counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
     classes = len(splits.train.class_names)
-    data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source)}."
+    data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source, config.data.test)}."
     validation = once(splits.validation)
     sample = None
     if splits.validation is not None:
         sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
-    train, warnings = splits.train, [*source.warnings, *_warnings(cohort)]
+    backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
+    warnings = [
+        *source.warnings,
+        *_data_warnings(splits.train, cohort, config.order),
+        *_warnings(cohort, runtime),
+        *warnings_of_models(config.students, backbones, size),
+    ]
     return Experiment(
-        config, cohort, objective, train, loader, validation, test, sample, runtime, facts, sizes, data, warnings
+        config,
+        cohort,
+        objective,
+        splits.train,
+        fingerprint(splits.train, mean, std),
+        loader,
+        validation,
+        test,
+        sample,
+        runtime,
+        facts,
+        sizes,
+        data,
+        warnings,
     )
 
 
@@ -122,10 +166,29 @@ def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:
     )
 
 
-def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Cohort, Objective]:
+def fresh_student(experiment: Experiment, name: str) -> Student:
+    """A student with other first weights than the run began with. No other random number changes."""
+    config, facts = experiment.config, experiment.facts
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed((config.seed + 2_147_483_647) % 2**32)
+        backbone = make_backbone(config.students[name], facts["image_size"], pretrained=False)
+        return Student(backbone, len(facts["class_names"]), (facts["mean"], facts["std"]))
+
+
+def build_cohort(
+    config: RunConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    data_statistics: Statistics | None = None,
+    pretrained: bool = True,
+) -> tuple[Cohort, Objective]:
     """The cohort of a configuration and its objective. Students come first: their weights depend on the seed alone."""
-    students = {name: Student(MODELS[model](), num_classes) for name, model in config.students.items()}
-    shapes = {name: observe_shapes(student, image_shape) for name, student in students.items()}
+    size = image_shape[1:]
+    students = {
+        name: Student(make_backbone(model, size, pretrained=pretrained), num_classes, data_statistics)
+        for name, model in config.students.items()
+    }
+    shapes = {name: _look_once(student, image_shape, config.students[name]) for name, student in students.items()}
     tasks = {
         name: {task.name: _build_task(task, shapes[name]) for task in own}
         for name, own in zip(students, config.tasks, strict=True)
@@ -133,6 +196,18 @@ def build_cohort(config: RunConfig, image_shape: tuple[int, int, int], num_class
     method = METHODS[config.method.name](shapes, **config.method.settings)
     cohort = Cohort(students, tasks, method, config.view_statistics)
     return cohort, Objective(config.objective_weights(method.weights))
+
+
+def _look_once(student: Student, image_shape: tuple[int, int, int], model: Model) -> StudentShape:
+    try:
+        return observe_shapes(student, image_shape)
+    except Exception as error:  # of a foreign model's own code
+        name, _ = name_and_settings(model)
+        _, height, width = image_shape
+        raise UserError(
+            f"Model '{name}' cannot see images of {width} x {height} pixels: {str(error).strip().splitlines()[0]} "
+            "If it is made for others, set data.image_size."
+        ) from error
 
 
 def _build_task(config: TaskConfig, shape: StudentShape) -> Task:
@@ -143,11 +218,11 @@ def _build_task(config: TaskConfig, shape: StudentShape) -> Task:
 
 def _fill_in(config: RunConfig, size: tuple[int, int], flip: bool) -> RunConfig:
     augment = config.augment
-    filled = AugmentConfig(
-        padding=min(size) // 8 if augment.padding is None else augment.padding,
-        flip=flip if augment.flip is None else augment.flip,
-    )
-    return config.model_copy(update={"augment": filled})
+    padding = augment.padding
+    if padding is None:
+        padding = min(size) // 8 if augment.crop == "padded" else 0
+    filled = {"padding": padding, "flip": flip if augment.flip is None else augment.flip}
+    return config.model_copy(update={"augment": augment.model_copy(update=filled)})
 
 
 def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> RunConfig:
@@ -161,8 +236,35 @@ def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> R
     return config.model_copy(update={"tasks": [[filled(task) for task in own] for own in config.tasks]})
 
 
-def _warnings(cohort: Cohort) -> list[str]:
+def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
+    mixing = " and ".join(f"augment.{key}" for key in ("mixup", "cutmix") if getattr(config.augment, key))
+    needy = cohort.in_need_of_one_label() + (["order=class_pairs"] if config.order == "class_pairs" else [])
+    if mixing and needy:
+        raise UserError(
+            f"{mixing} gives images two labels each, but {needy[0]} needs images of one. Set {mixing} to 0, or leave "
+            f"{needy[0]} out."
+        )
+
+
+def _data_warnings(images: Images, cohort: Cohort, order: str) -> list[str]:
+    warnings = [imbalance(images)] if order != "balanced" else []
+    if is_grey(images):
+        warnings += [
+            f"The images are grey: task '{name}' of student '{student}', which tells orders of colours apart, can "
+            "learn nothing from them."
+            for student, tasks in cohort.tasks.items()
+            for name, task in cast(nn.ModuleDict, tasks).items()
+            if any(view.startswith("colour") for view in cast(Task, task).views)
+        ]
+    return [warning for warning in warnings if warning is not None]
+
+
+def _warnings(cohort: Cohort, runtime: Runtime) -> list[str]:
     warnings = []
+    if runtime.precision == "fp16" and runtime.device.type == "cpu":
+        warnings.append(
+            "precision=fp16 is slow on a CPU, slower than fp32: it is meant for GPUs without bf16. Set precision=fp32."
+        )
     for one, other in cohort.identical_peers():
         warnings.append(f"Peers are identical: students '{one}' and '{other}' start from the same weights.")
     students, training_only = cohort.parameter_counts()

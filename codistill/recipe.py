@@ -1,7 +1,7 @@
 """From a recipe file and ``key=value`` overrides to a configuration."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,13 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
     """A recipe with overrides ``key=value`` (values are YAML). Raises UserError for whatever cannot be understood."""
     given: dict[str, Any] = {}
     if recipe is not None:
-        given = _read_recipe(recipe)
+        given = read_recipe(recipe)
+    return make_config(merged(given, read_overrides(overrides)))
+
+
+def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` arguments, with values read as YAML. A key that is given again moves to the end."""
+    read: dict[str, Any] = {}
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not all(key.split(".")):
@@ -22,15 +28,25 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
         if not value.strip():  # an unset variable of a shell script, most likely
             raise UserError(f"'{override}' has no value. Give one, or leave the key out; null stands for no value.")
         try:
-            _set(given, key.split("."), read_yaml(value))
+            read.pop(key, None)
+            read[key] = read_yaml(value)
         except ValueError as error:
             raise UserError(
                 f"'{override}': the value is not valid YAML: {error}. Quote the whole argument if it holds spaces."
             ) from error
-    return make_config(given)
+    return read
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
+def merged(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and values, changed as on the command line: ``optimizer.lr`` is a nested key, ``method`` starts over."""
+    given = dict(given)
+    for key, value in changes.items():
+        _set(given, str(key).split("."), value)
+    return given
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys and values of a recipe file, as they are. Raises UserError if it cannot be read as such."""
     if not os.path.isfile(path):  # which, unlike Path.is_file, takes names of any length
         what = "is a folder, not a YAML file" if os.path.isdir(path) else "does not exist"
         raise UserError(f"Recipe '{path}' {what}.")

@@ -16,23 +16,26 @@ from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.evaluate import Accuracy, evaluate
-from codistill.engine.fit import fit
+from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
 from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
 from codistill.engine.outputs import MOST_BYTES
 from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
+from codistill.engine.reinitialise import Reinitialising
 from codistill.engine.run_folder import RunFolder
+from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
+from codistill.engine.tracking import Trackers
 from codistill.errors import UserError
-from codistill.experiment import SAMPLE, Experiment, build, choose_runtime
+from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm"}
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison"}
 
 
 def train(
@@ -45,23 +48,36 @@ def train(
     no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
     """
     processes = join(config.device)
-    with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder:
+    trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)
+    with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder, trackers:
         if processes.restarted:
             if processes.on_main(lambda: folder.finished):
                 return processes.on_main(lambda: run_files.read_summary(run))
             resume = resume or processes.on_main((run / "config.yaml").exists)
-        return _train(config, folder, processes, display, overwrite, resume)
+        return _train(config, folder, trackers, processes, display, overwrite, resume)
 
 
 def _train(
-    config: RunConfig, folder: RunFolder, processes: Processes, display: Display, overwrite: bool, resume: bool
+    config: RunConfig,
+    folder: RunFolder,
+    trackers: Trackers,
+    processes: Processes,
+    display: Display,
+    overwrite: bool,
+    resume: bool,
 ) -> dict[str, Any]:
+    processes.together(trackers.check)
     state = processes.on_main(folder.take_up) if resume else None
     if state is not None:
         state["config"] = _complete(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
-    experiment = processes.together(lambda: build(config, display.decoding, choose_runtime(config, processes)))
+    experiment = processes.together(
+        lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
+    )
     config, cohort = experiment.config, experiment.cohort
-    optimizer = experiment.runtime.optimizer(cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
+    poison = config.poison
+    factors = {poison.student: poison.learning_rate} if poison and poison.learning_rate else None
+    optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.sgd)
+    scaling = Scaling(optimizer, experiment.runtime)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
     class_names = experiment.facts["class_names"]
@@ -71,6 +87,7 @@ def _train(
         cohort,
         experiment.objective,
         optimizer,
+        scaling,
         experiment.validation,
         experiment.sample,
         experiment.runtime,
@@ -84,6 +101,7 @@ def _train(
         log_every=config.log_every,
         save_minutes=config.save_minutes,
         config_yaml=config.to_yaml(),
+        data=(config.data.name, experiment.fingerprint),
         stop=stop,
     )
     schedule = learning_rate(
@@ -103,6 +121,8 @@ def _train(
         folder.begin_anew(config.to_yaml())
     else:
         processes.on_main(lambda: folder.start(config.to_yaml(), overwrite))
+    processes.together(lambda: trackers.start(config.model_dump(mode="json"), start_step))
+    folder.listeners.append(trackers.log)
     with stop, out_of_memory_explained(folder.path, config.batch_size):
         fit(
             cohort,
@@ -112,9 +132,16 @@ def _train(
             experiment.loader,
             config.epochs,
             experiment.runtime,
-            recorder,
+            _observer(experiment, recorder, optimizer),
             clip_norm=config.optimizer.clip_norm,
+            scaling=scaling,
             start_step=start_step,
+        )
+    skipped = scaling.figures()
+    if any(skipped.values()):
+        display.note(
+            f"{skipped['skipped_steps']} of {config.epochs * steps} steps were skipped, for their gradients overflowed "
+            "in fp16. It takes a few to find the scale."
         )
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
     digests = {
@@ -127,9 +154,20 @@ def _train(
         folder.save_outputs("answers", seen_over_epochs, {"speakers": answers.speakers, "every": every})
     if processes.count == 1 and outputs.size(cohort, len(experiment.test.images), len(class_names)) < MOST_BYTES:
         save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
-    summary = {**_summary(experiment, accuracy, recorder), "sha256": digests}
+    summary = {**_summary(experiment, accuracy, recorder), **skipped, "sha256": digests}
     folder.save_summary(summary)
+    trackers.log_summary(summary, config.epochs * steps)
     return summary
+
+
+def _observer(experiment: Experiment, recorder: Recorder, optimizer: torch.optim.Optimizer) -> Observer:
+    """The recorder, behind what draws a student's weights anew if the run is poisoned so."""
+    poison = experiment.config.poison
+    if poison is None or poison.reinitialise is None:
+        return recorder
+    at = max(1, round(poison.reinitialise * experiment.config.epochs * len(experiment.loader)))
+    student = experiment.cohort.students[poison.student]
+    return Reinitialising(recorder, student, fresh_student(experiment, poison.student), optimizer, at)
 
 
 def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
@@ -139,12 +177,13 @@ def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, A
 
 
 def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]]:
-    """A finished run as it was when training ended, on any device, and its summary."""
+    """A finished run as it was when training ended, on any device, and its summary. Raises UserError if damaged."""
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
     any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False}
-    experiment = build(make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device}))
+    config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
+    experiment = build(config, pretrained=False)
     built = "the run's config.yaml"
     load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():

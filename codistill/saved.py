@@ -7,16 +7,18 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from codistill.errors import UserError
-from codistill.models import MODELS
+from codistill.models import TIMM, is_foreign, make_backbone, name_and_settings
 from codistill.student import Student
 from codistill.weights import load_weights
 
 
-def load_student(path: str | Path) -> tuple[Student, dict[str, Any]]:
+def load_student(path: str | Path, *, run_factory: bool = False) -> tuple[Student, dict[str, Any]]:
     """``students/NAME.safetensors`` -> the network in evaluation mode, and what it needs to know of its images.
 
-    The facts are ``model``, ``class_names``, ``image_size`` (height, width), and ``mean`` and ``std`` of each channel
-    for pixels in [0, 1]. Raises UserError for a file that is not there, or not a student's.
+    The facts are ``model`` (a name, or a mapping with name and settings), ``class_names``, ``image_size`` (height,
+    width), and ``mean`` and ``std`` of each channel for pixels in [0, 1]. A student of a user's own factory needs
+    ``run_factory=True``: to load it runs the function that the file names, so the file should be one that you trust.
+    Raises UserError for a file that is not there, or not a student's.
     """
     if not Path(path).is_file():
         raise UserError(f"There is no file '{path}'.")
@@ -24,8 +26,16 @@ def load_student(path: str | Path) -> tuple[Student, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        student = Student(MODELS[facts["model"]](), len(facts["class_names"]))
-    except (SafetensorError, KeyError, ValueError) as error:
+        name, _ = name_and_settings(facts["model"])
+        if is_foreign(name) and not name.startswith(TIMM) and not run_factory:
+            raise UserError(
+                f"'{path}' is a student of the factory '{name}'. Loading it runs that function: if you trust the file, "
+                "say load_student(path, run_factory=True)."
+            )
+        height, width = facts["image_size"]
+        backbone = make_backbone(facts["model"], (height, width), pretrained=False)
+        student = Student(backbone, len(facts["class_names"]), (facts["mean"], facts["std"]))
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"'{path}' is not the file of a student: {str(error).splitlines()[0]}") from error
-    load_weights(student, weights, str(path), f"the {facts['model']} that the file names")
+    load_weights(student, weights, str(path), f"the {name} that the file names")
     return student.eval(), facts

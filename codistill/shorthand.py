@@ -4,17 +4,20 @@
     tasks: [rotation, none]             -> a list of tasks for each student, with weight, fraction and all settings
     method: dml                         -> {name: dml, settings: {temperature: 1.0, ramp: 0.0}}
 
-Settings are the keyword arguments of methods and tasks: names, types and defaults are read from the signature.
+Settings are the keyword arguments of methods, tasks and models: names, types and defaults are read from the signature.
 """
 
 import inspect
+import json
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, create_model, field_validator
 
 from codistill.errors import UserError, unknown
-from codistill.models import MODELS
+from codistill.models import MODELS, TIMM, Model, is_foreign, name_and_settings
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
@@ -33,13 +36,17 @@ class Strict(BaseModel):
         return given
 
 
-def name_students(given: Any) -> dict[str, str]:
-    """A list of models becomes a mapping: models that occur once keep their name, others are numbered."""
+class Section(Strict):
+    """Keys of the configuration that have a name in common."""
+
+
+def name_students(given: Any) -> dict[str, Model]:
+    """Models by student's name. In a list they are named after themselves, and numbered where they occur again."""
     if isinstance(given, list):
-        models = [str(model) for model in given]
-        names = [model.replace(".", "_").replace("/", "_") for model in models]
+        models = [name_and_settings(_model(model))[0].removeprefix(TIMM) for model in given]
+        names = [re.sub(r"[./:]", "_", model) for model in models]
         numbered = [f"{n}_{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]
-        given = dict(zip(numbered, models, strict=True))
+        given = dict(zip(numbered, given, strict=True))
     if not isinstance(given, dict):
         raise UserError(f"students should be a list of models or a mapping name: model, got {given!r}.")
     for name in given:
@@ -49,10 +56,31 @@ def name_students(given: Any) -> dict[str, str]:
             )
     given = {str(name): model for name, model in given.items()}
     check_student_names(given)
-    for model in map(str, given.values()):
-        if model not in MODELS:
-            raise unknown("model", model, MODELS)
-    return {str(name): str(model) for name, model in given.items()}
+    return {name: _model(model) for name, model in given.items()}
+
+
+def _model(given: Any) -> Model:
+    """A model as given -> its name, or name and all settings. Those of a foreign model are its own to check."""
+    if not isinstance(given, dict):
+        given = {"name": str(given)}
+    if not isinstance(given.get("name"), str):
+        raise UserError(f"A student's model should be a name, or a mapping with 'name', got {given!r}.")
+    if not is_foreign(given["name"]):
+        full = named(given, "model", MODELS)
+        given = {"name": full["name"], **full["settings"]}
+    else:
+        _check_storable(given)
+    return given if len(given) > 1 else given["name"]
+
+
+def _check_storable(model: dict[str, Any]) -> None:
+    """config.yaml and the student's file must be able to hold what nobody here knows the types of."""
+    try:
+        stored = json.dumps(model, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        stored = ""
+    if not stored.isprintable() or json.loads(stored or "null") != model:
+        raise UserError(f"Settings of model '{model['name'][:50]}' should be words, numbers, lists and mappings.")
 
 
 def tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]]:
@@ -105,7 +133,8 @@ def named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> d
 def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Settings for the keyword-only parameters of ``factory``, with types checked and defaults filled in."""
     parameters = inspect.signature(factory).parameters.values()
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
+    made_by = factory.func if isinstance(factory, partial) else factory
+    hints = get_type_hints(made_by.__init__ if inspect.isclass(made_by) else made_by, include_extras=True)
     fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key in settings:
         if key not in fields:

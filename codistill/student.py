@@ -4,7 +4,9 @@ A backbone is any module with the feature interface of timm:
 
 - ``forward_intermediates(images, output_fmt="NCHW")`` returns the final features and the list of stage maps;
 - ``forward_head(features)`` returns the embedding that a classifier reads;
-- ``head_hidden_size`` is that embedding's width.
+- ``head_hidden_size`` is that embedding's width;
+- ``pixel_statistics``, if it is there and not None: mean and std per channel, of pixels in [0, 1], by which the images
+  were normalised that its weights come from.
 
 Shapes are never looked up in tables: ``observe_shapes`` reads them off one dry forward pass.
 """
@@ -27,6 +29,9 @@ class StudentOutput(NamedTuple):
     logits: Tensor  # (B, K)
     embedding: Tensor  # (B, D) what the classifier reads
     feature_maps: tuple[Tensor, ...]  # (B, C_s, H_s, W_s) per stage, channels first whatever the backbone
+
+
+Statistics = tuple[Sequence[float], Sequence[float]]  # mean and std of each channel, of pixels in [0, 1]
 
 
 class StudentShape(NamedTuple):
@@ -64,28 +69,59 @@ class Backbone(Protocol):
 
 
 class Student(nn.Module):
-    """A backbone with a linear classifier. This is also the network that is deployed."""
+    """A backbone with a linear classifier. This is also the network that is deployed.
 
-    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
+    ``data_statistics`` are those that its images are normalised by. Where the backbone's pretrained weights expect
+    others, the student makes those of these, and what it multiplies by and adds is saved with it.
+    """
+
+    input_scale: Tensor | None
+    input_shift: Tensor | None
+
+    def __init__(self, backbone: nn.Module, num_classes: int, data_statistics: Statistics | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.classifier = nn.Linear(cast(Backbone, backbone).head_hidden_size, num_classes)
+        own: Statistics | None = getattr(backbone, "pixel_statistics", None)
+        scale, shift = None, None
+        if own is not None and data_statistics is not None:
+            scale, shift = renormalisation(data_statistics, own)
+        self.register_buffer("input_scale", scale)
+        self.register_buffer("input_shift", shift)
 
     def forward(self, images: Tensor) -> StudentOutput:
         """See (B, C, H, W) images."""
+        images = self._as_pretrained(images)
         return self._classify(*cast(Backbone, self.backbone).forward_intermediates(images, output_fmt="NCHW"))
 
     def forward_trunk(self, images: Tensor) -> list[Tensor]:
         """The stage maps of the trunk, for a branchable backbone."""
-        return cast(Branchable, self.backbone).forward_trunk(images)
+        return cast(Branchable, self.backbone).forward_trunk(self._as_pretrained(images))
 
     def forward_branch(self, trunk: Sequence[Tensor]) -> StudentOutput:
         """Go on from ``forward_trunk``."""
         return self._classify(*cast(Branchable, self.backbone).forward_branch(trunk))
 
+    def _as_pretrained(self, images: Tensor) -> Tensor:
+        if self.input_scale is None or self.input_shift is None:
+            return images
+        return torch.addcmul(self.input_shift, images, self.input_scale)
+
     def _classify(self, features: Tensor, maps: list[Tensor]) -> StudentOutput:
         embedding = cast(Backbone, self.backbone).forward_head(features)
         return StudentOutput(self.classifier(embedding), embedding, tuple(maps))
+
+
+def renormalisation(given: Statistics, wanted: Statistics) -> tuple[Tensor, Tensor]:
+    """Scale and shift, each (C, 1, 1), from images normalised by ``given`` to the same normalised by ``wanted``.
+
+    (pixel - M) / S = (pixel - m) / s * s / S + (m - M) / S.
+    """
+    (mean, std), (wanted_mean, wanted_std) = (
+        [torch.tensor(values, dtype=torch.float64)[:, None, None] for values in statistics]
+        for statistics in (given, wanted)
+    )
+    return (std / wanted_std).float(), ((mean - wanted_mean) / wanted_std).float()
 
 
 def check_student_names(names: Collection[str]) -> None:

@@ -8,10 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.student import Student, StudentOutput
 
 
@@ -35,6 +34,7 @@ class Teacher(nn.Module, ABC):
     """One way of teaching. ``outputs`` holds every student and every teacher that answered before this one."""
 
     answers: ClassVar[bool] = False  # whether it gives an answer of its own, under the lesson's name
+    one_label: ClassVar[bool] = False  # whether an image must have one label: no mixup, no cutmix
 
     @abstractmethod
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
@@ -51,8 +51,12 @@ class Teacher(nn.Module, ABC):
     def enrol(self, students: Mapping[str, Student]) -> None:
         """Meet the students, once, before training: for teachers that copy them."""
 
-    def after_step(self, students: Mapping[str, Student]) -> None:
-        """Called after every optimizer step, for teachers that follow the students (moving averages)."""
+    def after_step(self, students: Mapping[str, Student], taken: Tensor | float = 1.0) -> None:
+        """Called after every optimizer step, for teachers that follow the students (moving averages).
+
+        ``taken``: 1, or 0 for a step that was skipped, in which the students stayed as they were. A number on the
+        device, which is multiplied by and not looked at.
+        """
 
 
 class AnsweringTeacher(Teacher):
@@ -68,7 +72,7 @@ class AnsweringTeacher(Teacher):
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
         answer = self.answer(outputs)
         target = Target(answer.logits[None], answer.logits.new_ones(1))
-        own = {"ce": F.cross_entropy(answer.logits, batch.labels)}
+        own = {"ce": cross_entropy(answer.logits, batch)}
         return Taught({name: target for name in self.students}, own, answer)
 
     def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor:

@@ -6,9 +6,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, bef
 
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
+
+LIBRARIES: list[torch.library.Library] = []  # what is declared lasts as long as these do
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +20,30 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def import_timm() -> ModuleType:
+    """A torchvision built for CUDA cannot load its operators beside a PyTorch for CPUs. To be imported it needs to find
+    two of them declared; timm calls neither."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        LIBRARIES.append(library)
+    import timm
+
+    return timm
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """timm, for tests of students that come from it; they are skipped where it is not installed."""
+    try:
+        return import_timm()
+    except ModuleNotFoundError:
+        pytest.skip("timm is not installed")
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,11 @@ Every row ends at the command line with exit code 2 and one line, before trainin
 place it should have been trained as it was.
 """
 
+import io
 import os
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ import codistill
 from codistill import cli, runs
 from codistill.config import make_config
 from codistill.engine import checkpoint
+from codistill.export import export as write_export
 from codistill.strict_yaml import _StrictLoader
 
 
@@ -131,8 +134,138 @@ IMAGES = [
     images(
         "a file in place of a folder",
         lambda: Path("data").touch(),
-        "'./data' is a file",
-        "give the folder that holds it",
+        "'./data' is a file that cannot be read as data: .parquet, .arrow, .tar, .csv, .tsv can",
+        "give the folder that holds the file",
+    ),
+]
+
+# Files that are given by their names.
+
+
+def given(what: str, path: str, make: Callable[[], object], *words: str, keys: tuple[str, ...] = ()) -> Bad:
+    return Bad(what, make, ["train", f"data={path}", "batch_size=8", "epochs=1", *keys], words)
+
+
+def listing(*lines: str, content: bytes | None = None) -> Callable[[], object]:
+    """A CSV file beside two class folders."""
+
+    def make() -> None:
+        write_class_folders(".", ["cat", "dog"])
+        Path("list.csv").write_bytes("\n".join(lines).encode() if content is None else content)
+
+    return make
+
+
+def shard(*members: tuple[str, bytes], cut: int = 0) -> Callable[[], object]:
+    def make() -> None:
+        with tarfile.open("data.tar", "w") as file:
+            for name, content in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+        Path("data.tar").write_bytes(Path("data.tar").read_bytes()[: -cut or None])
+
+    return make
+
+
+def csv_folder() -> None:
+    listing("file,label", "cat/0.png,cat", "dog/0.png,dog")()
+    Path("data").mkdir()
+    shutil.move("list.csv", "data/labels.csv")
+
+
+GOOD_LINES = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(10)]
+TINY = encode(noise())
+FILES = [
+    given("no such file", "nowhere.csv", nothing, "Data file 'nowhere.csv' does not exist"),
+    given("an archive", "all.zip", lambda: Path("all.zip").touch(), "'all.zip' is a file that cannot", "Unpack"),
+    given("an empty CSV file", "list.csv", listing(), "'list.csv' lists no images", "a first line that names"),
+    given("a CSV file of names only", "list.csv", listing("file,label"), "'list.csv' lists no images"),
+    given("a CSV file without names", "list.csv", listing(*GOOD_LINES), "begins with an image", "a first line"),
+    given("a name twice", "list.csv", listing("file,file", *GOOD_LINES), "should name each column once"),
+    given(
+        "an image that is not there",
+        "list.csv",
+        listing("file,label", "cat/0.png,cat", "cat/x.png,cat"),
+        "'list.csv', line 3: there is no file 'cat/x.png'",
+        "relative to the CSV file",
+    ),
+    given(
+        "a cell too many",
+        "list.csv",
+        listing("file,label", "cat/0.png,cat", "dog/0.png,dog,1"),
+        "line 3: 3 cells for 2 columns",
+        "Correct the line",
+    ),
+    given(
+        "no column of images",
+        "list.csv",
+        listing("file,label", "0,cat", "1,dog"),
+        "should have one column of image files, has none",
+        "Image files end with .bmp",
+    ),
+    given(
+        "two columns of images",
+        "list.csv",
+        listing("a,b,label", "cat/0.png,cat/1.png,cat", "c.png,d.png,dog"),
+        "has a, b. Its columns: a, b, label",
+    ),
+    given(
+        "a CSV file in another encoding",
+        "list.csv",
+        listing(content="file,größe\n".encode("latin-1")),
+        "'list.csv' is not text in UTF-8",
+        "Save it as UTF-8",
+    ),
+    given("a quote that stays open", "list.csv", listing("file,label", '"cat/0.png,cat'), "is not valid CSV"),
+    given("no labels in a CSV file", "list.csv", listing("file", "cat/0.png", "dog/0.png"), "has no labels"),
+    given(
+        "no label in a line",
+        "list.csv",
+        listing("file,label", *GOOD_LINES, "cat/0.png,"),
+        "row 20: the label None is none of the 2 classes",
+    ),
+    given(
+        "a wrong data.label in a CSV file",
+        "list.csv",
+        listing("file,label", *GOOD_LINES),
+        "Unknown label column (data.label) 'kind'. Choices: label",
+        keys=("data.label=kind",),
+    ),
+    given("CSV files of other names", "./data", csv_folder, "none of them train.csv", "Give the file that lists"),
+    given(
+        "a shard that was cut off",
+        "data.tar",
+        shard(("1.png", TINY), ("1.cls", b"1"), cut=9000),
+        "'data.tar' is no whole tar archive",
+        "download it again",
+    ),
+    given(
+        "an archive of no samples",
+        "data.tar",
+        lambda: Path("data.tar").write_bytes(b"no tar" + bytes(2048)),
+        "'data.tar' could not be loaded",
+        "A WebDataset shard holds",
+    ),
+    given(
+        "words in .cls",
+        "data.tar",
+        shard(("1.png", TINY), ("1.cls", b"cat")),
+        "'data.tar' could not be loaded",
+        ".cls is a whole number, words go into 1.json",
+    ),
+    given(
+        "a shard of several endings",
+        "data.tar",
+        shard(("1.png", TINY), ("1.cls", b"1"), ("2.jpg", TINY), ("2.cls", b"1")),
+        "with the same endings for all",
+    ),
+    given(
+        "a shard without labels",
+        "data.tar",
+        shard(*((f"{n}.png", TINY) for n in range(9))),
+        "has no labels",
+        "a .cls or .json file",
     ),
 ]
 
@@ -296,6 +429,8 @@ KEYS = [
     keys("a nested key misspelt", "optimizer.nestrov=true", "'optimizer.nestrov'. Did you mean 'optimizer.nesterov'?"),
     keys("a mapping expected", "optimizer=sgd", "optimizer should be a mapping with keys among lr"),
     keys("keys under a number", "epochs.x=3", "epochs is 30: it has no keys", "'epochs.x' cannot be set"),
+    keys("an unknown tracker", "trackers=[tensorbord]", "trackers.0 should be 'tensorboard', 'wandb', 'mlflow' or"),
+    keys("a tracker that is no list", "trackers=wandb", "trackers should be a valid list", "'wandb'"),
     keys("a word for a number", "epochs=many", "epochs should be a valid integer", "'many'"),
     keys("a fraction for a whole number", "epochs=1.5", "epochs should be a valid integer", "1.5"),
     keys("yes for a number", "epochs=yes", "epochs should not be yes or no", "True"),
@@ -311,11 +446,49 @@ KEYS = [
     keys("a warm-up longer than training", "optimizer.warmup_epochs=50", "is more than epochs=30", "Lower it"),
     keys("no such schedule", "optimizer.schedule=cosin", "optimizer.schedule should be 'cosine' or 'step'", "'cosin'"),
     keys("images too small", "data.image_size=2", "data.image_size should be greater than or equal to 4"),
+    keys("no such way to resize", "data.resize=stretch", "data.resize should be 'squash' or 'crop'", "'stretch'"),
+    keys("nothing to test on", "data.test=0", "data.test should be greater than 0"),
+    keys("no such crop", "augment.crop=random", "augment.crop should be 'padded', 'resized' or 'none'"),
+    keys("a border without a crop", "augment={crop: none, padding: 2}", "augment.padding=2 needs augment.crop=padded"),
+    keys("a crop larger than the image", "augment.scale=[0.5, 2]", "augment.scale=[0.5, 2.0]", "1 at most"),
+    keys("a range the wrong way round", "augment.ratio=[2, 1]", "should go from a smaller to a larger number"),
+    keys("a range of one number", "augment.scale=[1]", "augment.scale", "at least 2 items"),
+    keys("yes for a number of a range", "augment.scale=[yes, 1]", "augment.scale.0 should not be yes or no"),
+    keys("no such policy", "augment.policy=auto", "augment.policy should be 'none', 'trivial' or 'rand'"),
+    keys("a negative alpha", "augment.mixup=-1", "augment.mixup should be greater than or equal to 0"),
+    keys(
+        "mixed images for a task that compares classes",
+        "augment.mixup=0.2",
+        "augment.mixup gives images two labels each, but task 'supcon' of student 'resnet8_2'",
+        "Set augment.mixup to 0",
+    ),
+    keys("no such order", "order=balance", "order should be 'shuffled', 'class_pairs' or 'balanced'"),
     keys("no such device", "device=cuda:99", "device=cuda:99 cannot be used here", "Choose auto or cpu"),
     keys("a device without numbers", "device=meta", "device should be auto, cpu, cuda or cuda:N", "'meta'"),
     keys("no such method", "method=dmll", "Unknown method 'dmll'. Did you mean 'dml'? Choices: independent, dml"),
     keys("no such task", "tasks=rotaton", "Unknown task 'rotaton'. Did you mean 'rotation'?"),
     keys("no such model", "students=[resnet8,resnet9]", "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
+    keys(
+        "a model without name",
+        "students=[{pretrained: true},resnet8]",
+        "a mapping with 'name', got {'pretrained': True}",
+    ),
+    keys(
+        "no setting of a model",
+        "students=[{name: wrn_16_2, drop: 0.1},resnet8]",
+        "'drop'. Did you mean 'dropout'?",
+    ),
+    keys("a setting of no model", "students=[{name: resnet8, width: 2},resnet8]", "setting of model 'resnet8' 'width'"),
+    keys("all dropped", "students=[{name: wrn_16_2, dropout: 1},resnet8]", "dropout should be less than 1 (got 1)"),
+    keys(
+        "a date for a model", "students=[{name: timm/vgg11, a: 2020-01-01},resnet8]", "should be words, numbers, lists"
+    ),
+    keys(
+        "no such module",
+        "students=['no_nets:make',resnet8]",
+        "module 'no_nets' cannot be imported",
+        "installed, or lie",
+    ),
     keys("no such setting", "method.temprature=3", "'temprature'. Did you mean 'temperature'?"),
     keys(
         "a word for a setting's number",
@@ -529,7 +702,63 @@ RUNS = [
     Bad("analyse damaged raw material", damaged_outputs, ANALYSE, ("test.safetensors' cannot be read", "Delete it")),
 ]
 
-BAD = [*IMAGES, *PARQUET, *RECIPES, *KEYS, *RUNS]
+# Exports, and what is to be predicted with.
+
+
+def an_export(**files: str | None) -> Callable[[], object]:
+    """One of the finished run's student a, with files changed as for ``a_run``."""
+
+    def make() -> None:
+        write_export("done", "a", out="exported")
+        for name, text in files.items():
+            path = Path("exported", name.replace("_json", ".json").replace("_safetensors", ".safetensors"))
+            if text is None:
+                path.unlink()
+            else:
+                path.write_text(text)
+
+    return make
+
+
+EXPORT, PREDICT = ["export", "done", "--student", "a", "--out"], ["predict", "exported", "image.png"]
+
+EXPORTS = [
+    Bad("export nothing", nothing, ["export", "run"], ("'run' does not exist",)),
+    Bad("export an unfinished run", a_run(finished=False), ["export", "run"], ("The run is not finished",)),
+    Bad("export without checkpoint", a_run(checkpoint_pt=None), ["export", "run", "--student", "a"], ("is missing",)),
+    Bad("export to an unknown format", nothing, [*EXPORT, "x", "--to", "onxx"], ("'onxx'. Did you mean 'onnx'",)),
+    Bad(
+        "export an unknown student", nothing, ["export", "done", "--student", "c", "--to", "torch"], ("Choices: a, b",)
+    ),
+    Bad(
+        "export a teacher that does not answer",
+        nothing,
+        ["export", "done", "--student", "cpm", "--to", "torch"],
+        ("Method 'dml' has no teacher with an answer of its own", "best or ensemble"),
+    ),
+    Bad(
+        "export an ensemble's weights",
+        nothing,
+        ["export", "done", "--student", "ensemble"],
+        ("--to torch or --to onnx",),
+    ),
+    Bad("export weights in 8 bits", nothing, [*EXPORT, "x", "--quantize", "int8"], ("goes with --to onnx",)),
+    Bad("export into a run", nothing, [*EXPORT, "done", "--overwrite"], ("'done' is not empty and holds no export",)),
+    Bad("export into a file", busy_file, [*EXPORT, "run"], ("Export folder 'run' is a file",)),
+    Bad("export beneath a file", busy_file, [*EXPORT, "run/x"], ("'run/x' cannot be written: Not a directory",)),
+    Bad("export over an export", an_export(), [*EXPORT, "exported"], ("already holds an export", "--overwrite")),
+    Bad("predict with nothing", nothing, PREDICT, ("'exported' is neither an export nor a run folder",)),
+    Bad("predict with half an export", an_export(export_json="{"), PREDICT, ("exported/export.json' is damaged",)),
+    Bad("predict with facts of something else", an_export(export_json="[]"), PREDICT, ("export.json' is damaged",)),
+    Bad("predict without weights", an_export(model_safetensors=None), PREDICT, ("model.safetensors' is missing",)),
+    Bad("predict with other weights", an_export(model_safetensors="x"), PREDICT, ("was altered", "Export again")),
+    Bad("predict with an unknown network", an_export(model_json="{}"), PREDICT, ("model.json' is damaged",)),
+    Bad("predict with a student of an export", an_export(), [*PREDICT, "--student", "a"], ("is for run folders",)),
+    Bad("predict with an unknown student", nothing, ["predict", "done", "x.png", "--student", "c"], ("Choices: a, b",)),
+    Bad("predict with an unfinished run", a_run(finished=False), ["predict", "run", "x.png"], ("is not finished",)),
+]
+
+BAD = [*IMAGES, *FILES, *PARQUET, *RECIPES, *KEYS, *RUNS, *EXPORTS]
 
 
 @pytest.fixture(scope="module")
@@ -606,4 +835,7 @@ def test_no_file_that_is_read_can_run_code() -> None:
     assert [path.name for path, text in sources.items() if "yaml.load" in text or "safe_load" in text] == [
         "strict_yaml.py"
     ]
+    # A program of torch.export can run code: it is opened in one place, which asks whether it is trusted.
+    opening = {path.name for path, text in sources.items() if "torch.export.load(" in text}
+    assert opening == {"torch_runtime.py", "card.py"}  # and told in cards
     assert issubclass(_StrictLoader, yaml.SafeLoader)

@@ -1,12 +1,15 @@
 """What methods and tasks say of themselves."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from codistill import catalogue
 from codistill.errors import UserError
 from codistill.methods import METHODS
+from codistill.models import MODELS, make_backbone
+from codistill.student import Student
 from codistill.tasks import TASKS
 
 
@@ -18,6 +21,16 @@ def test_a_method_gives_formula_source_and_a_word_on_every_setting(name: str) ->
     assert name in ("independent", "collaborative") or "Deviation:" in entry.text
     missing = [setting.name for setting in entry.settings if not re.search(rf"\b{setting.name}\b", entry.usage)]
     assert missing == []
+
+
+def test_every_model_is_listed_once_with_what_it_is_and_its_parameters() -> None:
+    groups = catalogue.model_summaries()
+    assert [name for group in groups.values() for name in group] == list(MODELS)
+    assert all(re.search("ResNet|[Rr]esidual|VGG|DenseNet|MobileNet|ShuffleNet", group) for group in groups)
+    counts = {name: count for group in groups.values() for name, count in group.items()}
+    assert counts["wrn_40_2"] == sum(p.numel() for p in Student(make_backbone("wrn_40_2"), 100).parameters())
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name, count in counts.items() if f"| `{name}` | {count:,} |" not in page] == []
 
 
 @pytest.mark.parametrize("name", TASKS)

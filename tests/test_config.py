@@ -89,6 +89,19 @@ def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
     assert students == {"resnet8_1": "resnet8", "resnet20": "resnet20", "resnet8_2": "resnet8"}
 
 
+def test_students_may_be_of_timm_or_ones_own_with_settings_and_are_written_as_they_are_read() -> None:
+    given = "[{name: timm/resnet18.a1_in1k, pretrained: true, drop_path_rate: 0.1},'nets.small:Make',{name: wrn_16_2}]"
+    config = load_config(None, [f"students={given}", "tasks=none"])
+    assert config.students == {
+        "resnet18_a1_in1k": {"name": "timm/resnet18.a1_in1k", "pretrained": True, "drop_path_rate": 0.1},
+        "nets_small_Make": "nets.small:Make",
+        "wrn_16_2": {"name": "wrn_16_2", "dropout": 0.0},
+    }
+    assert make_config(read_yaml(config.to_yaml())) == config
+    changed = load_config(None, ["students={a: timm/resnet18,b: resnet8}", "students.a.pretrained=true"])
+    assert changed.students["a"] == {"name": "timm/resnet18", "pretrained": True}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -129,7 +142,7 @@ def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
         ('weights={"\\ud800": 1}', "weights should name losses in printable characters"),
         ("optimizer.warmup_epochs=.inf", "optimizer.warmup_epochs should be a finite number"),
         ("optimizer.momentum=0", "does not go with Nesterov"),
-        ("students={a: {x: 1}, b: resnet8}", "Unknown model"),
+        ("students={a: {x: 1}, b: resnet8}", "a mapping with .name., got .*x.: 1"),
         ("method={name: dml, 3: 4}", "setting of method 'dml' '3'"),
         ("epochs.foo=1", "epochs should be a valid integer"),
         ("seed=99999999999999999999", "seed should be less than"),

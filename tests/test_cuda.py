@@ -47,17 +47,33 @@ def agree(one: list[Tensor], other: list[Tensor], tolerance: float) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", RUNS)
-def test_a_step_never_waits_for_the_device(name: str) -> None:
+def test_a_step_never_waits_for_the_device(name: str, precision: str) -> None:
     try:
-        steps(name, check_synchronisation=True)
+        steps(name, check_synchronisation=True, precision=precision)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", RUNS)
-def test_bf16_loses_what_fp32_loses(name: str) -> None:
-    agree(steps(name, precision="bf16"), steps(name), 5e-2)
+def test_half_precision_loses_what_fp32_loses(name: str, precision: str) -> None:
+    agree(steps(name, precision=precision), steps(name), 5e-2)
+
+
+def test_a_skipped_step_on_a_gpu_moves_no_weight_and_no_moving_average() -> None:
+    given = {"method": "pcl", "tasks": "none", "data": "digits", "batch_size": 64}
+    experiment = build(make_config({**given, "precision": "fp16", "compile": False}))
+    cohort, runtime = experiment.cohort, experiment.runtime
+    step = Step(cohort, experiment.objective, runtime.optimizer(cohort, lr=0.1, momentum=0.9), runtime)
+    cohort.train()
+    for batch, overflows in zip(experiment.loader.epoch(0), [True, False, False, True], strict=False):
+        before = [parameter.detach().clone() for parameter in cohort.parameters()]
+        step.backward(step.forward(batch, progress=1.0)[1] * (float("inf") if overflows else 1.0))
+        step.update(0.01)
+        stayed = [torch.equal(one, other) for one, other in zip(before, cohort.parameters(), strict=True)]
+        assert all(stayed) if overflows else not all(stayed)
 
 
 @pytest.mark.parametrize("compile", [True, "cuda_graphs"])

@@ -21,11 +21,11 @@ from odd_files import encode, noise
 
 from codistill import UserError
 from codistill.config import DataConfig, OptimizerConfig, RunConfig, make_config
-from codistill.data.decode import decode
 from codistill.data.hub import _decode
 from codistill.engine.checkpoint import read, seal
 from codistill.methods import METHODS
 from codistill.models import MODELS
+from codistill.pixels.decode import decode
 from codistill.recipe import load_config
 from codistill.run_files import read_config, read_metrics, read_summary
 from codistill.strict_yaml import read_yaml

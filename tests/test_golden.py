@@ -28,6 +28,7 @@ TOLERANCES: list[tuple[dict[str, Any], float]] = [
     ({}, 2e-3),
     ({"side_by_side": True}, 2e-3),
     ({"precision": "bf16"}, 5e-2),
+    ({"precision": "fp16"}, 1e-2),
 ]
 
 

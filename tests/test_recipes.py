@@ -10,8 +10,11 @@ from codistill import Batch
 from codistill.config import RunConfig
 from codistill.experiment import build_cohort
 from codistill.recipe import load_config
+from codistill.sweep.plan import read_sweep
 
-RECIPES = sorted(Path(__file__).parent.parent.glob("recipes/**/*.yaml"))
+ROOT = Path(__file__).parent.parent / "recipes"
+SWEEPS = sorted(ROOT.glob("**/*sweep*.yaml"))
+RECIPES = sorted(set(ROOT.glob("**/*.yaml")) - set(SWEEPS))
 MICRO = [path for path in RECIPES if path.parent.name == "micro"]
 
 
@@ -29,6 +32,11 @@ def test_a_recipe_trains_for_two_steps(path: Path) -> None:
         objective(losses).backward()
         optimizer.step()
     assert all(gradient.isfinite().all() for gradient in gradients(cohort).values())
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_run_of_a_shipped_sweep_is_a_whole_configuration(path: Path) -> None:
+    assert read_sweep(path)
 
 
 def test_the_micro_benchmark_differs_in_method_and_tasks_alone() -> None:

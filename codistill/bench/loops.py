@@ -20,6 +20,7 @@ from codistill.config import RunConfig
 from codistill.data import Images
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.engine.step import Step
+from codistill.errors import UserError
 from codistill.experiment import Experiment, build
 
 LEARNING_RATE = 0.01  # small, so that losses stay comparable over a few steps
@@ -84,6 +85,8 @@ class Plain(Loop):
         self._losses: dict[str, Tensor] = {}
         facts = self.experiment.facts
         augment = self.experiment.config.augment
+        if (augment.crop, augment.policy, augment.mixup, augment.cutmix) != ("padded", "none", 0, 0):
+            raise UserError("The plain loop has a padded crop and flip only: leave other keys of augment out.")
         self._loader = DataLoader(
             PilImages(
                 self.experiment.train_images,

@@ -1,15 +1,21 @@
 """``codistill models``."""
 
+from rich.markup import escape
+
+from codistill.catalogue import model_summaries
 from codistill.commands.shared import console, new_app
-from codistill.models import MODELS
-from codistill.student import Student
 
 app = new_app()
 
 
 @app.command()
 def models() -> None:
-    """The networks that can be students, with their parameters at 100 classes."""
-    for name, make in MODELS.items():
-        count = sum(parameter.numel() for parameter in Student(make(), 100).parameters())
-        console.print(f"[bold]{name:<10}[/bold] {count:>10,} parameters. CIFAR ResNet, basic blocks (arXiv:1512.03385)")
+    """The networks that can be students, with their parameters at 100 classes.
+
+    Moreover timm/NAME, any model of timm, and my_package.nets:make, a function of your own.
+    """
+    for group, sizes in model_summaries().items():
+        console.print(escape(group), soft_wrap=True)
+        for name, count in sizes.items():
+            console.print(f"  [bold]{name:<20}[/bold] {count:>12,}")
+    console.print("And timm/NAME, any model of timm; my_package.nets:make, a function of your own.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from codistill.data.augmentation import augmentation
 from codistill.data.digits import Digits
 from codistill.data.hub import HubData
 from codistill.data.images import Images, Splits, channel_statistics
@@ -10,6 +11,7 @@ from codistill.data.prepare import prepare, superclasses, test_origin
 from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
 from codistill.data.synthetic import Synthetic
+from codistill.data.telltales import fingerprint, imbalance, is_grey
 from codistill.errors import UserError
 
 SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits, "synthetic": Synthetic}
@@ -32,7 +34,11 @@ __all__ = [
     "Source",
     "Splits",
     "TrainLoader",
+    "augmentation",
     "channel_statistics",
+    "fingerprint",
+    "imbalance",
+    "is_grey",
     "open_source",
     "padded_bytes",
     "prepare",

@@ -1,7 +1,39 @@
 """Augmentation of a whole batch at once: one gather crops uint8 images where they lie; flipped, then normalised."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
+
+
+class Crop(ABC):
+    """How a part of each image is cut out. All that is random is drawn first, for the whole batch of all processes."""
+
+    padding: int  # of the images that it is given
+
+    @abstractmethod
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Random numbers for ``count`` images, each (count,), on the generator's device."""
+
+    @abstractmethod
+    def cut(self, padded: Tensor, rows: Tensor, *drawn: Tensor) -> Tensor:
+        """The images ``rows`` (B,) of ``padded`` (n, H', W', C) -> (B, C, H, W) uint8, in channels-last order."""
+
+
+class PaddedCrop(Crop):
+    """Crops of the images' own size from within a border that mirrors them; half of them mirrored if ``flip``."""
+
+    def __init__(self, size: tuple[int, int], padding: int, flip: bool) -> None:
+        self._size, self.padding, self._flip = size, padding, flip
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        device = generator.device
+        top, left = torch.randint(0, 2 * self.padding + 1, (2, count), generator=generator, device=device)
+        return top, left, torch.rand(count, generator=generator, device=device) < (0.5 if self._flip else 0.0)
+
+    def cut(self, padded: Tensor, rows: Tensor, *drawn: Tensor) -> Tensor:
+        top, left, mirrored = drawn
+        return crop_and_flip(padded, rows, top, left, mirrored, self._size)
 
 
 def pad_reflect(pixels: Tensor, padding: int) -> Tensor:

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import PIL
 from filelock import FileLock, Timeout
 
-FORMAT = 2  # raise it when the same files come to be decoded to other pixels
+FORMAT = 3  # raise it when the same files come to be decoded to other pixels
 _KEY = re.compile("[0-9a-f]{32}")
 
 Shape = tuple[int, int, int, int]  # (n, H, W, 3)
@@ -44,6 +44,7 @@ class Contents:
     column: str
     rows: str  # hash of the row numbers, in order
     image_size: int | None
+    resize: str = ""  # how it was brought to that size
     decoder: str = f"pillow {PIL.__version__}"  # the same JPEG may come out a grey level lighter from another version
     format: int = FORMAT
 
@@ -148,13 +149,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def state_of_files(folder: Path) -> str:
-    """A hash of the relative path, size and time of change of every file below a folder; none of them is read."""
+def state_of_files(folder: Path, files: Iterable[Path]) -> str:
+    """A hash of the path relative to a folder, size and time of change of every file; none of them is read."""
     found = []
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):  # a link to nowhere
-                status = os.stat(os.path.join(path, name))
-                relative = os.path.relpath(os.path.join(path, name), folder)
-                found.append(f"{relative}\0{status.st_size}\0{status.st_mtime_ns}")
+    for path in files:
+        with suppress(FileNotFoundError):  # a link to nowhere
+            status = os.stat(path)
+            found.append(f"{os.path.relpath(path, folder)}\0{status.st_size}\0{status.st_mtime_ns}")
     return digest("\n".join(sorted(found)).encode(errors="surrogateescape"))  # names need not be UTF-8

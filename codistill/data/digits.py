@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from codistill.data.images import resize
+from codistill.data.images import resize as resized
 from codistill.data.source import Source
 from codistill.data.split import Rows, stratified_split
 
@@ -36,6 +36,6 @@ class Digits(Source):
     def labels(self, split: str) -> Rows:
         return self._labels[self._rows[split]]
 
-    def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
+    def pixels(self, split: str, rows: Rows, image_size: int | None, resize: str = "squash") -> Tensor:
         pixels = self._pixels[torch.from_numpy(self._rows[split][rows])]
-        return pixels if image_size is None else resize(pixels, image_size)
+        return pixels if image_size is None else resized(pixels, image_size)

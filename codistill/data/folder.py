@@ -1,4 +1,4 @@
-"""A local data folder: what is wrong with it before it is read, and what was passed over in silence when it was.
+"""Local data: what is wrong with it before it is read, and what was passed over in silence when it was.
 
 ``datasets`` reads what it recognises and leaves out the rest without a word: a class folder without images is no class,
 an image with another ending is not there. Here the one is an error and the other is told.
@@ -10,30 +10,41 @@ from pathlib import Path
 
 from codistill.errors import UserError
 
+FILE_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".tsv")
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # read, but not as images
 
 
-def local_folder(name: str) -> Path | None:
-    """The folder that a data name stands for, None for a name on the hub. Raises UserError where it holds no data."""
-    folder = os.path.expanduser(name)  # os.path takes names of any length, where Path.exists raises
-    if not name.startswith((".", "/", "~")) and not os.path.exists(folder):
-        return None
-    if not os.path.isdir(folder):
-        what = "is a file: give the folder that holds it" if os.path.isfile(folder) else "does not exist"
-        raise UserError(f"Data folder '{name}' {what}.")
-    files = list(_visible_files(Path(folder)))
+def local_data(name: str) -> Path | None:
+    """The folder or file that a data name stands for, None for a name on the hub.
+
+    Raises UserError where it holds no data, or a file of it was cut off.
+    """
+    place = os.path.expanduser(name)  # os.path takes names of any length, where Path.exists raises
+    if not os.path.exists(place):
+        is_file = name.lower().endswith(FILE_ENDINGS)
+        if not is_file and not name.startswith((".", "/", "~")):
+            return None
+        raise UserError(f"Data {'file' if is_file else 'folder'} '{name}' does not exist.")
+    if os.path.isfile(place):
+        if Path(place).suffix.lower() not in FILE_ENDINGS:
+            raise UserError(
+                f"'{name}' is a file that cannot be read as data: {', '.join(FILE_ENDINGS)} can. Unpack an archive, or "
+                "give the folder that holds the file."
+            )
+        _check_whole(Path(place))
+        return Path(place)
+    files = list(visible_files(Path(place)))
     if not files:
         raise UserError(f"Data folder '{name}' is empty: it should hold Parquet files or images in class folders.")
     for file in files:
-        if file.suffix == ".parquet":
-            _check_whole(file)
-    return Path(folder)
+        _check_whole(file)
+    return Path(place)
 
 
 def files_left_out(folder: Path, loaded: Collection[Path]) -> str | None:
     """The files of a folder of images that are not among the ``loaded`` ones, in one sentence."""
     folder = folder.resolve()  # as the paths of what was loaded are
-    left_out = sorted(file for file in set(_visible_files(folder)).difference(loaded) if file.name not in _METADATA)
+    left_out = sorted(file for file in set(visible_files(folder)).difference(loaded) if file.name not in _METADATA)
     few = ", ".join(str(file.relative_to(folder)) for file in left_out[:3])
     return f"Files of '{folder}' that are no images of a split are left out: {len(left_out):,}, {few}." if few else None
 
@@ -49,7 +60,8 @@ def check_class_folders(loaded: Iterable[Path]) -> None:
                 raise UserError(f"Class folder '{folder}' {why}. Put images there, or remove it.")
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, but for hidden ones and what lies in hidden folders."""
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]
         yield from (Path(place, name) for name in files if not _hidden(name))
@@ -61,9 +73,15 @@ def _hidden(name: str) -> bool:
 
 
 def _check_whole(file: Path) -> None:
-    """A Parquet file begins and ends with four letters; one that was cut off does not end so."""
+    """A Parquet file begins and ends with four letters, an archive ends with two blocks of zeros: unless cut off."""
+    ending = file.suffix.lower()
+    if ending not in (".parquet", ".tar"):
+        return
     with file.open("rb") as content:
-        begin = content.read(4)
-        content.seek(-min(4, file.stat().st_size), os.SEEK_END)
-        if begin != b"PAR1" or content.read() != b"PAR1":
-            raise UserError(f"'{file}' is no whole Parquet file. It may have been cut off: copy or download it again.")
+        begin, size = content.read(4), file.stat().st_size
+        content.seek(-min(1024, size), os.SEEK_END)
+        end = content.read()
+    whole = begin == b"PAR1" and end[-4:] == b"PAR1" if ending == ".parquet" else end == bytes(1024)
+    if not whole:
+        what = "Parquet file" if ending == ".parquet" else "tar archive"
+        raise UserError(f"'{file}' is no whole {what}. It may have been cut off: copy or download it again.")

@@ -1,4 +1,4 @@
-"""Data sets through the ``datasets`` library: a local folder of Parquet files or images, or a name on the hub.
+"""Data sets through the ``datasets`` library: a local folder or file, or a name on the hub.
 
 The image column and the label column are found by their types. Images are decoded here, one by one, so that one
 that cannot be read is named, and kept by ``codistill.data.cache``.
@@ -18,14 +18,15 @@ from torch import Tensor
 
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
-from codistill.data.decode import decode
-from codistill.data.folder import check_class_folders, files_left_out, local_folder
-from codistill.data.images import gather, resize
+from codistill.data.columns import image_column, label_column, label_columns, sorted_values
+from codistill.data.folder import check_class_folders, files_left_out, local_data
+from codistill.data.images import gather
+from codistill.data.images import resize as resized
+from codistill.data.local import Local, explained, load_local
 from codistill.data.source import Progress, Source
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
-
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")  # tried in this order
+from codistill.pixels.decode import decode
 
 
 def download_folder() -> Path:
@@ -51,21 +52,27 @@ class HubData(Source):
         datasets.disable_progress_bars()
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
         self._name, self._cache, self._progress = name, cache, progress
-        self._folder = local_folder(name)
-        loaded = _load(datasets, name, self._folder)
-        self._splits = {split: rows for split, rows in loaded.items() if split in ("train", "validation", "test")}
+        self._path = local_data(name)
+        if self._path is None:
+            loaded = Local(explained(lambda: datasets.load_dataset(name), None, name), [])
+        else:
+            loaded = load_local(self._path, name)
+        self._files = loaded.files
+        known = ("train", "validation", "test")
+        self._splits = {split: rows for split, rows in loaded.splits.items() if split in known}
         if "train" not in self._splits:
-            raise UserError(f"Data '{name}' has no split 'train'. Its splits: {', '.join(loaded)}.")
+            raise UserError(f"Data '{name}' has no split 'train'. Its splits: {', '.join(loaded.splits)}.")
         features = self._splits["train"].features
-        self._image = _image_column(datasets, name, features)
-        self._label = _label_column(datasets, name, features, label)
+        self._image = image_column(name, features)
+        self._label = label_column(name, features, label)
+        self._check_columns()
         self._fingerprints = {split: rows._fingerprint for split, rows in self._splits.items()}
         self._splits = {
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
         self.class_names, self._labels = self._read_labels(self._label)
-        if self._folder is not None and loaded["train"].info.builder_name == "imagefolder":
-            self.warnings = self._check_folder(self._folder)
+        if self._path is not None and loaded.class_folders:
+            self.warnings = self._check_folder(self._path)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -74,16 +81,18 @@ class HubData(Source):
     def labels(self, split: str) -> Rows:
         return self._labels[split]
 
-    def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
-        images = self._decoded(split, rows, image_size)
+    def pixels(self, split: str, rows: Rows, image_size: int | None, resize: str = "squash") -> Tensor:
+        images = self._decoded(split, rows, image_size, resize)
         if not self._cache:
             return gather(images, len(rows))
         data, files = self._origin
         state = f"{self._fingerprints[split]} {files}"
-        contents = Contents(data, state, split, self._image, digest(rows.astype("<i8").tobytes()), image_size)
+        order = digest(rows.astype("<i8").tobytes())
+        how = resize if image_size is not None else ""
+        contents = Contents(data, state, split, self._image, order, image_size, how)
         return cached(contents, images, len(rows))
 
-    def _decoded(self, split: str, rows: Rows, image_size: int | None) -> Iterator[Tensor]:
+    def _decoded(self, split: str, rows: Rows, image_size: int | None, resize: str) -> Iterator[Tensor]:
         """(H, W, 3) uint8 of each row in turn."""
         told = self._progress or (lambda done, total: None)
         told(0, len(rows))
@@ -93,23 +102,26 @@ class HubData(Source):
             place = f"Data '{self._name}', split '{split}', row {row}"
             pixels = torch.from_numpy(_decode(cell[self._image], place))
             if image_size is not None:
-                pixels = resize(pixels[None], image_size)[0]
+                pixels = resized(pixels[None], image_size, resize)[0]
             first = first or pixels.shape
             if pixels.shape != first:
                 sizes = " and ".join(f"{width}x{height}" for height, width, _ in (first, pixels.shape))
-                raise UserError(f"Data '{self._name}' has images of different sizes ({sizes}). Set data.image_size.")
+                raise UserError(
+                    f"Data '{self._name}' has images of different sizes ({sizes}). Set "
+                    "data.image_size, such as 224, and data.resize=crop if they should keep their proportions."
+                )
             yield pixels
             told(done, len(rows))
 
     @cached_property
     def _origin(self) -> tuple[str, str]:
-        """Where the data is, in words, and a hash of its files where it is a folder."""
-        if self._folder is None:
+        """Where the data is, in words, and a hash of its files where it lies on a disk."""
+        if self._path is None:
             return self._name, ""  # the library's fingerprint holds the revision
-        return str(self._folder.resolve()), state_of_files(self._folder)
+        return str(self._path.resolve()), state_of_files(self._path.parent, self._files)
 
     def superclasses(self, column: str) -> Rows:
-        possible = _label_columns(self._splits["train"].features)
+        possible = label_columns(self._splits["train"].features)
         if column not in possible:
             raise unknown("label column (data.superclass)", column, possible)
         names, coarse = self._read_labels(column)
@@ -132,10 +144,21 @@ class HubData(Source):
         raw = {split: rows.with_format(None)[column][:] for split, rows in self._splits.items()}
         kind = self._splits["train"].features[column]
         named = isinstance(kind, datasets.ClassLabel)
-        values = list(range(len(kind.names))) if named else _sorted_values(self._name, raw)
+        values = list(range(len(kind.names))) if named else sorted_values(self._name, raw)
         index = {value: label for label, value in enumerate(values)}
         labels = {split: self._encode(split, cells, index) for split, cells in raw.items()}
         return tuple(kind.names) if named else tuple(map(str, values)), labels
+
+    def _check_columns(self) -> None:
+        """Splits that were saved one by one may number other classes, or lack a column."""
+        expected = {column: self._splits["train"].features[column] for column in (self._image, self._label)}
+        for split, rows in self._splits.items():
+            for column, kind in expected.items():
+                if rows.features.get(column) != kind:
+                    raise UserError(
+                        f"Data '{self._name}': column '{column}' of split '{split}' is not of the same kind, or not "
+                        "with the same class names, as that of train. Save the splits alike."
+                    )
 
     def _check_folder(self, folder: Path) -> tuple[str, ...]:
         """What was left out of a folder of images. Raises UserError for a class folder without images."""
@@ -152,72 +175,6 @@ class HubData(Source):
                     "classes. Correct it, or remove the row."
                 )
         return np.array([index[cell] for cell in cells], dtype=np.int64)
-
-
-def _load(datasets: Any, name: str, folder: Path | None) -> Any:
-    try:
-        return datasets.load_dataset(name if folder is None else str(folder))
-    except Exception as error:  # the library raises dozens of kinds; the user needs its words and ours
-        cause: BaseException = error
-        while cause.__cause__ is not None:  # the library's own error may say only that there was one
-            cause = cause.__cause__
-        reason = (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
-        if folder is None:
-            where = f"name (no such local folder, so it was looked up on the hub) '{name}'"
-            raise UserError(f"Data {where} could not be loaded: {reason}.") from error
-        raise UserError(
-            f"Data folder '{name}' could not be loaded: {reason}. "
-            "It should hold Parquet files or images in class folders, and nothing else."
-        ) from error
-
-
-def _image_column(datasets: Any, name: str, features: Any) -> str:
-    columns = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
-    if len(columns) != 1:
-        raise UserError(
-            f"Data '{name}' should have one image column, has {', '.join(columns) or 'none'}. Its columns: "
-            f"{', '.join(features)}. Leave one column of images; a folder of images should hold nothing else."
-        )
-    return str(columns[0])
-
-
-def _label_columns(features: Any) -> list[str]:
-    """The columns that can hold labels: those of single values."""
-    import datasets
-
-    return [column for column, kind in features.items() if isinstance(kind, (datasets.ClassLabel, datasets.Value))]
-
-
-def _label_column(datasets: Any, name: str, features: Any, wanted: str | None) -> str:
-    possible = _label_columns(features)
-    if wanted is not None:
-        if wanted not in possible:
-            raise unknown("label column (data.label)", wanted, possible)
-        return wanted
-    named = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    for column in LABEL_COLUMNS:
-        if column in (named or possible):
-            return column
-    if len(named) == 1:
-        return str(named[0])
-    if not possible:
-        raise UserError(
-            f"Data '{name}' has no labels. Images should lie in two class folders or more, all at one depth, as in "
-            "cat/1.png or train/cat/1.png; a Parquet file should have a label column."
-        )
-    raise UserError(f"Data '{name}': which column holds the labels? Set data.label to one of: {', '.join(possible)}.")
-
-
-def _sorted_values(name: str, raw: dict[str, list[Any]]) -> list[Any]:
-    values = {value for cells in raw.values() for value in cells if value is not None and value == value}  # not NaN
-    if fractions := [value for value in values if isinstance(value, float) and not value.is_integer()]:
-        raise UserError(
-            f"Data '{name}': labels such as {fractions[0]} are no classes. Set data.label to another column."
-        )
-    try:
-        return sorted(values)
-    except TypeError:
-        raise UserError(f"Data '{name}' mixes labels of different types. Set data.label to another column.") from None
 
 
 def _decode(cell: dict[str, Any] | None, place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

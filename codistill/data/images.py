@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from codistill.pixels.resize import resize as resize_image
 
 SMALLEST = 4  # pixels: students halve the sides of an image twice
 
@@ -58,25 +59,13 @@ def _chunks(pixels: Tensor) -> tuple[Tensor, ...]:
     return pixels.split(max(1, _CHUNK_BYTES // max(1, pixels[:1].numel())))
 
 
-def resize(pixels: Tensor, size: int) -> Tensor:
-    """(n, H, W, 3) uint8 -> (n, size, size, 3) uint8: means over areas when shrinking, bilinear when enlarging.
-
-    Halving the size is the mean of 2x2 pixels, rounded to the nearest integer.
-    """
+def resize(pixels: Tensor, size: int, how: str = "squash") -> Tensor:
+    """(n, H, W, 3) uint8 -> (n, size, size, 3) uint8, each image as ``codistill.pixels.resize`` does."""
     if pixels.shape[1:3] == (size, size):
         return pixels
-    shrinks = size <= min(pixels.shape[1:3])
     resized = torch.empty(len(pixels), size, size, pixels.shape[3], dtype=torch.uint8)
-    done = 0
-    for chunk in _chunks(pixels):  # a float copy of everything at once would be four times the data
-        planes = chunk.permute(0, 3, 1, 2).float()
-        planes = (
-            F.adaptive_avg_pool2d(planes, size)
-            if shrinks
-            else F.interpolate(planes, size=(size, size), mode="bilinear", align_corners=False)
-        )
-        resized[done : done + len(chunk)] = planes.round_().clamp_(0, 255).permute(0, 2, 3, 1)
-        done += len(chunk)
+    for row, image in enumerate(pixels):
+        resized[row] = torch.from_numpy(resize_image(image.numpy(), (size, size), how))
     return resized
 
 

@@ -1,15 +1,19 @@
 """Loaders without workers: a batch is an index, a gather and a normalisation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from codistill.batch import Batch
-from codistill.data.augment import crop_and_flip, normalise
+from codistill.batch import Batch, Mixed
+from codistill.data.augment import Crop, PaddedCrop, normalise
 from codistill.data.images import Images
+from codistill.data.mixing import Mix, Mixing, mixed
 from codistill.data.order import ORDERS, rows_shown
+from codistill.data.policy import Policy
 from codistill.data.store import Resident, Store, Streamed
 from codistill.errors import UserError
 
@@ -21,6 +25,10 @@ class TrainLoader:
     first is the same however many there are. ``order``: a key of ``codistill.data.order.ORDERS``. ``resident``: keep
     all images on the device, for where they fit; the batches are the same. ``rank`` of ``processes``: each shows its
     part of every batch, the same images and augmentations that one process alone would show there.
+
+    ``crop``: in place of a crop from within ``padding`` reflected pixels. ``policy``: what follows the crop.
+    ``mixing``: of each batch with itself, the same in all augmentations. ``told``: what students of these names are
+    told instead of the labels, (n,) each.
     """
 
     def __init__(
@@ -30,9 +38,13 @@ class TrainLoader:
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        padding: int,
-        flip: bool,
         seed: int,
+        padding: int = 0,
+        flip: bool = False,
+        crop: Crop | None = None,
+        policy: Policy | None = None,
+        mixing: Mixing | None = None,
+        told: Mapping[str, Tensor] | None = None,
         augmentations: int = 1,
         order: str = "shuffled",
         resident: bool = True,
@@ -46,16 +58,19 @@ class TrainLoader:
         if batch_size > rows:
             raise UserError(f"batch_size={batch_size} is larger than the training data: {rows} images.")
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
-        if not 0 <= padding < min(self.size):
-            raise UserError(f"augment.padding={padding} must be smaller than the images ({min(self.size)} pixels).")
-        self._pixels: Store = (Resident if resident else Streamed)(images.pixels, padding, device)
+        self._crop = crop or PaddedCrop(self.size, padding, flip)
+        if not 0 <= self._crop.padding < min(self.size):
+            raise UserError(
+                f"augment.padding={self._crop.padding} must be smaller than the images ({min(self.size)} pixels)."
+            )
+        self._policy, self._mixing = policy, mixing
+        self._pixels: Store = (Resident if resident else Streamed)(images.pixels, self._crop.padding, device)
         self._labels = images.labels.to(device)
+        self._told = {name: labels.to(device) for name, labels in (told or {}).items()}
         self._batch_size = batch_size
         self._part = slice(rank * share, (rank + 1) * share)  # in one piece, so that pairs stay together
         self._batches = rows // batch_size
         self._order = ORDERS[order]
-        self._padding = padding
-        self._flip = flip
         self._seed = seed
         self._augmentations = augmentations
         self._mean = torch.tensor(mean, device=device)
@@ -75,13 +90,15 @@ class TrainLoader:
         first, *others, for_draws = (self._generator(number, stream) for stream in range(self._augmentations + 1))
         order = self._order(self._labels, first)
         batches = order[: len(self) * self._batch_size].split(self._batch_size)
-        random = (self._draw(len(rows), [first, *others], for_draws) for rows in batches)
-        part = self._part
-        shares = [rows[part] for rows in batches]
-        chosen = islice(zip(shares, random, strict=True), start, None)  # the batches before draw their numbers too
-        for (rows, (crops, draws)), (padded, at) in zip(chosen, self._pixels.fetch(shares[start:]), strict=True):
-            images, *extra = (self._augmented(padded, at, corner[:, part], flips[part]) for corner, flips in crops)
-            yield Batch(images, self._labels[rows], tuple(extra), draws[part])
+        random = self._random(number, [first, *others], for_draws)
+        shares = [self._shown(rows) for rows in batches]
+        chosen = islice(zip(shares, random, strict=False), start, None)  # the batches before draw their numbers too
+        for (rows, drawn), (padded, at) in zip(chosen, self._pixels.fetch(shares[start:]), strict=True):
+            images, *extra = (self._augmented(padded, at, own) for own in drawn.augmentations)
+            batch = Batch(images, self._labels[rows], tuple(extra), drawn.draws[self._part])
+            if self._told:
+                batch = batch._replace(told={name: labels[rows] for name, labels in self._told.items()})
+            yield batch if drawn.mix is None else _mixed(batch, drawn.mix)
 
     def at(self, step: int) -> tuple[Tensor, Batch]:
         """The rows (B,) of the images, and the batch, of a step counted from 0 over all epochs."""
@@ -89,26 +106,61 @@ class TrainLoader:
         order = self._order(self._labels, self._generator(epoch, 0))
         return order.split(self._batch_size)[index][self._part], next(self.epoch(epoch, index))
 
-    def _draw(
-        self, count: int, generators: Sequence[torch.Generator], for_draws: torch.Generator
-    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """All random numbers of a batch: for each augmentation corners (2, B) and flips (B,); and the draws (B,)."""
-        device = self._labels.device
-        crops = []
-        for generator in generators:
-            corner = torch.randint(0, 2 * self._padding + 1, (2, count), generator=generator, device=device)
-            flips = torch.rand(count, generator=generator, device=device) < (0.5 if self._flip else 0.0)
-            crops.append((corner, flips))
-        return crops, torch.randint(0, 2**31 - 1, (count,), generator=for_draws, device=device)
+    def _random(
+        self, epoch: int, generators: Sequence[torch.Generator], for_draws: torch.Generator
+    ) -> Iterator["_Drawn"]:
+        """All random numbers of one batch after the other."""
+        size, device = self._batch_size, self._labels.device
+        # These are of the CPU, and streams of their own: who has no policy draws nothing from them.
+        for_policy = [self._generator(epoch, _POLICY + number, "cpu") for number in range(len(generators))]
+        for_mixing = np.random.default_rng([self._seed, epoch])
+        while True:
+            augmentations = []
+            for generator, of_policy in zip(generators, for_policy, strict=True):
+                cut = self._crop.draw(size, generator)
+                changed = self._policy.draw(size, of_policy) if self._policy else ()
+                augmentations.append((tuple(map(self._shown, cut)), tuple(map(self._shown, changed))))
+            draws = torch.randint(0, 2**31 - 1, (size,), generator=for_draws, device=device)
+            yield _Drawn(augmentations, draws, self._mixing.draw(for_mixing, self.size) if self._mixing else None)
 
-    def _generator(self, epoch: int, stream: int) -> torch.Generator:
+    def _shown(self, of_batch: Tensor) -> Tensor:
+        """This process's part; to be mixed with, the one before its first too (for the first, the last)."""
+        part = of_batch[self._part]
+        if self._mixing is None:
+            return part
+        return torch.cat([of_batch[self._part.start - 1 :][:1], part])
+
+    def _generator(self, epoch: int, stream: int, device: torch.device | str | None = None) -> torch.Generator:
         # Spread over 32 bits: the generator of a CPU looks at no more of its seed.
         seed = self._seed * 1_000_003 + epoch + stream * 2_654_435_761
-        return torch.Generator(self._labels.device).manual_seed(seed % 2**32)
+        return torch.Generator(device or self._labels.device).manual_seed(seed % 2**32)
 
-    def _augmented(self, padded: Tensor, rows: Tensor, corner: Tensor, mirrored: Tensor) -> Tensor:
-        crops = crop_and_flip(padded, rows, corner[0], corner[1], mirrored, self.size)
-        return normalise(crops, self._mean, self._std)
+    def _augmented(self, padded: Tensor, rows: Tensor, drawn: "_Augmentation") -> Tensor:
+        cut, changed = drawn
+        images = self._crop.cut(padded, rows, *cut)
+        if self._policy is not None:
+            images = self._policy.apply(images, *changed)
+        return normalise(images, self._mean, self._std)
+
+
+_POLICY = 1000  # the first of the policies' streams
+_Augmentation = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # what is drawn for the crop, and for the policy
+
+
+class _Drawn(NamedTuple):
+    """The random numbers of a batch."""
+
+    augmentations: list[_Augmentation]
+    draws: Tensor  # (B,) of the batch of all processes
+    mix: Mix | None
+
+
+def _mixed(batch: Batch, mix: Mix) -> Batch:
+    """A batch, but for its draws with one row before its first: each row but that one, mixed with the row before."""
+    images, *extra = (mixed(images[1:], images[:-1], mix) for images in (batch.images, *batch.extra))
+    labels = batch.labels[1:]
+    share = torch.full(labels.shape, mix.share, device=labels.device)
+    return Batch(images, labels, tuple(extra), batch.draws, Mixed(batch.labels[:-1], share))
 
 
 class EvaluationLoader:

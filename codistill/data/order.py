@@ -28,12 +28,27 @@ def class_pairs(labels: Tensor, generator: torch.Generator) -> Tensor:
     return pairs[torch.randperm(len(pairs), generator=generator, device=labels.device)].flatten()
 
 
-ORDERS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"shuffled": shuffled, "class_pairs": class_pairs}
+def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """As many rows as there are, each of a class drawn with equal probability: images of small classes come again."""
+    n, device = len(labels), labels.device
+    by_class = labels.argsort(stable=True)
+    counts = torch.bincount(labels)
+    present = counts.nonzero()[:, 0]
+    classes = present[torch.randint(0, len(present), (n,), generator=generator, device=device)]
+    place = torch.randint(0, 2**62, (n,), generator=generator, device=device) % counts[classes]
+    return by_class[(counts.cumsum(0) - counts)[classes] + place]
+
+
+ORDERS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "shuffled": shuffled,
+    "class_pairs": class_pairs,
+    "balanced": balanced,
+}
 
 
 def rows_shown(labels: Tensor, order: str, batch_size: int) -> int:
     """How many rows an epoch in this order has. Raises UserError for class pairs in batches of odd size."""
-    if order == "shuffled":
+    if order != "class_pairs":
         return len(labels)
     if batch_size % 2:
         raise UserError(f"order=class_pairs needs an even batch_size in each process, got {batch_size}.")

@@ -12,28 +12,28 @@ from codistill.data.source import Part, Source, whole
 from codistill.data.split import Rows, choose_classes, per_class_subset, stratified_split
 from codistill.errors import UserError
 
-TEST_FRACTION = 0.2  # carved from train where a source has neither a test nor a validation split
-
 
 def prepare(
     source: Source,
     *,
     image_size: int | None = None,
+    resize: str = "squash",
     classes: int | None = None,
     per_class: int | None = None,
     validation: float = 0.1,
+    test: float = 0.2,
     seed: int = 0,
 ) -> Splits:
     """Read a source. Arguments as in ``codistill.config.DataConfig``."""
     _check_same_classes(source)
     chosen = _chosen(source, classes, seed)
     parts = {split: _restrict(source, whole(source, split), chosen) for split in source.splits}
-    train, given_validation, test = parts["train"], parts.get("validation"), parts.get("test")
-    if test is None:
-        test, given_validation = given_validation, None  # a lone validation split is what papers report on
-    if test is None:
-        kept, held_out = stratified_split(_labels(source, train), TEST_FRACTION, seed, source.class_names)
-        train, test = train.only(kept), train.only(held_out)
+    train, given_validation, given_test = parts["train"], parts.get("validation"), parts.get("test")
+    if given_test is None:
+        given_test, given_validation = given_validation, None  # a lone validation split is what papers report on
+    if given_test is None:
+        kept, held_out = stratified_split(_labels(source, train), test, seed, source.class_names)
+        train, given_test = train.only(kept), train.only(held_out)
     held = None
     if validation > 0:
         held = given_validation
@@ -43,7 +43,10 @@ def prepare(
     if per_class is not None:
         train = train.only(per_class_subset(_labels(source, train), per_class, seed, source.class_names))
 
-    images = [_read(source, part, chosen, image_size) if part is not None else None for part in (train, held, test)]
+    images = [
+        _read(source, part, chosen, image_size, resize) if part is not None else None
+        for part in (train, held, given_test)
+    ]
     assert images[0] is not None
     assert images[2] is not None
     splits = Splits(images[0], images[1], images[2])
@@ -59,13 +62,13 @@ def prepare(
     return splits
 
 
-def test_origin(source: Source) -> str:
-    """Where the test images of ``prepare`` come from, in words."""
+def test_origin(source: Source, share: float) -> str:
+    """Where the test images of ``prepare`` come from, in words; ``share`` is its ``test``."""
     if "test" in source.splits:
         return "the data's test split"
     if "validation" in source.splits:
         return "the data's validation split, for it has no test split"
-    return f"{TEST_FRACTION:.0%} of train, held out, for the data has no other split"
+    return f"{share:.0%} of train, held out, for the data has no other split"
 
 
 def superclasses(source: Source, column: str, *, classes: int | None = None, seed: int = 0) -> list[int]:
@@ -93,10 +96,10 @@ def _restrict(source: Source, part: Part, chosen: Rows) -> Part:
     return part.only(np.flatnonzero(np.isin(_labels(source, part), chosen)))
 
 
-def _read(source: Source, part: Part, chosen: Rows, image_size: int | None) -> Images:
+def _read(source: Source, part: Part, chosen: Rows, image_size: int | None, resize: str) -> Images:
     labels = np.searchsorted(chosen, _labels(source, part))
     names = tuple(source.class_names[label] for label in chosen)
-    return Images(source.pixels(part.split, part.rows, image_size), torch.from_numpy(labels), names)
+    return Images(source.pixels(part.split, part.rows, image_size, resize), torch.from_numpy(labels), names)
 
 
 def _check_same_classes(source: Source) -> None:

@@ -33,8 +33,8 @@ class Source(ABC):
         """(n,) labels of a split."""
 
     @abstractmethod
-    def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
-        """(len(rows), H, W, 3) uint8, resized to ``image_size`` squared if given."""
+    def pixels(self, split: str, rows: Rows, image_size: int | None, resize: str = "squash") -> Tensor:
+        """(len(rows), H, W, 3) uint8, resized to ``image_size`` squared if given, in the way of ``images.resize``."""
 
     def superclasses(self, column: str) -> Rows:
         """(K,) the superclass of each class, from a second label column. Raises UserError where there is none."""

@@ -21,7 +21,7 @@ class Synthetic(Source):
     def labels(self, split: str) -> Rows:
         return np.arange(SIZES[split]) % CLASSES
 
-    def pixels(self, split: str, rows: Rows, image_size: int | None) -> Tensor:
+    def pixels(self, split: str, rows: Rows, image_size: int | None, resize: str = "squash") -> Tensor:
         size = image_size or DEFAULT_SIZE
         generator = torch.Generator().manual_seed(self.splits.index(split))
         return torch.randint(0, 256, (len(rows), size, size, 3), dtype=torch.uint8, generator=generator)

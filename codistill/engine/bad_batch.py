@@ -30,6 +30,8 @@ class BadBatch:
         tensors |= {f"images_{number}": images for number, images in enumerate(batch.extra, 2)}
         if batch.draws is not None:
             tensors["draws"] = batch.draws
+        if batch.mixed is not None:
+            tensors |= {"other_labels": batch.mixed.labels, "share": batch.mixed.share}
         message = f"{error} It was so first in epoch {where['epoch']}, step {where['step']}."
         try:
             path = self._folder.save_bad_batch(tensors, where)

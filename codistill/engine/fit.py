@@ -9,6 +9,7 @@ from torch import Tensor
 from codistill.cohort import Cohort
 from codistill.data.loader import TrainLoader
 from codistill.engine.runtime import Runtime
+from codistill.engine.scaling import Scaling
 from codistill.engine.step import Step
 from codistill.objective import Objective
 
@@ -32,10 +33,11 @@ def fit(
     observer: Observer,
     *,
     clip_norm: float | None = None,
+    scaling: Scaling | None = None,
     start_step: int = 0,
 ) -> None:
     """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to ``epochs``."""
-    step = Step(cohort, objective, optimizer, runtime, clip_norm)
+    step = Step(cohort, objective, optimizer, runtime, clip_norm, scaling)
     for epoch in range(start_step // len(loader), epochs):
         cohort.train()
         done = max(start_step - epoch * len(loader), 0)  # in this epoch, by the run that is gone on with

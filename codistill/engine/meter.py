@@ -3,7 +3,6 @@
 It also knows which loss stopped being finite first, without a look at the device in between.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,31 +39,40 @@ class Meter:
         self._processes = processes
         self._names: list[str] = []
         self._sums: Tensor | None = None  # (losses,)
-        self._finite: Tensor | None = None  # (losses,) how often each was finite
+        self._finite: Tensor | None = None  # (losses,) for how many steps each was, until it first was not
         self._count = 0
 
     def update(self, losses: Mapping[str, Tensor]) -> None:
         """Add the scalars of one step."""
         self._names = sorted(losses)
         values = torch.stack([losses[name].detach().float() for name in self._names])
-        finite = values.isfinite().float()
-        self._sums = values if self._sums is None else self._sums + values
-        self._finite = finite if self._finite is None else self._finite + finite
+        finite = values.isfinite()
+        if self._sums is None or self._finite is None:
+            self._sums, self._finite = values, finite.float()
+        else:
+            self._sums = self._sums + values
+            # A loss may be finite again, where fp16 skipped the step: what counts is when it first was not.
+            self._finite = self._finite + (finite & (self._finite == self._count))
         self._count += 1
 
     def read(self) -> dict[str, float]:
-        """The means, and start over. Raises DivergedError naming the loss that was finite for the fewest steps."""
-        if self._sums is None or self._finite is None:
+        """The means, and start over. Raises DivergedError as ``check`` does."""
+        if self._sums is None:
             return {}
-        means, finite = self._processes.mean(torch.stack([self._sums / self._count, self._finite])).tolist()
-        count, self._sums, self._finite, self._count = self._count, None, None, 0
-        fewest = min(finite)
-        if fewest < count:
-            culprits = [name for name, steps in zip(self._names, finite, strict=True) if steps == fewest]
-            culprits = [name for name in culprits if name != TOTAL] or [TOTAL]
-            # What is not finite once stays so: its gradient has reached the weights.
-            raise DivergedError(f"Loss {', '.join(culprits)} is NaN or infinite.", math.ceil(count - fewest))
+        self.check()
+        means = self._processes.mean(self._sums / self._count).tolist()
+        self._sums, self._finite, self._count = None, None, 0
         return dict(zip(self._names, means, strict=True))
+
+    def check(self) -> None:
+        """Raises DivergedError naming the loss that was finite for the fewest steps, if one was not in all of them."""
+        if self._finite is None:
+            return
+        lost = self._processes.largest(*(self._count - self._finite).int().tolist())  # steps, since it was not
+        if any(lost):
+            culprits = [name for name, steps in zip(self._names, lost, strict=True) if steps == max(lost)]
+            culprits = [name for name in culprits if name != TOTAL] or [TOTAL]
+            raise DivergedError(f"Loss {', '.join(culprits)} is NaN or infinite.", max(lost))
 
     def state(self) -> dict[str, Any]:
         """What has been added up, on the CPU, for a checkpoint in the middle of it."""

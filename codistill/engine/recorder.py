@@ -1,7 +1,8 @@
 """What happens beside training: losses are logged, each epoch is evaluated and saved, progress is shown."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from codistill.engine.health import Health
 from codistill.engine.meter import TOTAL, DivergedError, Meter
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
+from codistill.engine.scaling import Scaling
 from codistill.engine.stopping import Stopped, StopRequest
 from codistill.errors import UserError
 from codistill.objective import Objective
@@ -50,7 +52,7 @@ class Display(Protocol):
         """After every log interval."""
 
     def note(self, text: str) -> None:
-        """Before training, what is good to know."""
+        """Before training or after it, what is good to know."""
 
     def warn(self, text: str) -> None:
         """Before training, for what is possible but hardly meant; during training, for students that collapse."""
@@ -65,6 +67,7 @@ class Recorder:
         cohort: Cohort,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
+        scaling: Scaling,
         validation: Iterable[Batch] | None,
         sample: Iterable[Batch] | None,
         runtime: Runtime,
@@ -79,9 +82,11 @@ class Recorder:
         log_every: int,
         save_minutes: float,
         config_yaml: str,
+        data: tuple[str, str],
         stop: StopRequest,
     ) -> None:
-        self._folder, self._cohort, self._objective, self._optimizer = folder, cohort, objective, optimizer
+        self._folder, self._cohort, self._objective = folder, cohort, objective
+        self._optimizer, self._scaling = optimizer, scaling
         self._validation, self._sample, self._runtime, self._display = validation, sample, runtime, display
         self._health, self._answers, self._bad_batch = health, answers, bad_batch
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
@@ -90,7 +95,7 @@ class Recorder:
         self._processes = runtime.processes
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
         self._ask_every = 1 if self._processes.count == 1 else log_every
-        self._config_yaml = config_yaml
+        self._config_yaml, self._data = config_yaml, data  # name, and fingerprint of the training images
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
@@ -165,8 +170,16 @@ class Recorder:
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
+        name, fingerprint = self._data
+        if state.get("data", fingerprint) != fingerprint:  # older checkpoints have none
+            raise UserError(
+                f"The training images of data '{name}' are not those that the run in '{self._folder.path}' began with: "
+                "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
+                "Put the data back, or start another run."
+            )
         load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
         self._optimizer.load_state_dict(state["optimizer"])
+        self._scaling.restore(state.get("scaling", {}))  # older checkpoints have none, and need none
         own = self._own_of(state)
         torch.set_rng_state(own["random_state"])
         if "cuda_random_state" in own and self._runtime.device.type == "cuda":
@@ -183,6 +196,8 @@ class Recorder:
         return done
 
     def _save_within_epoch(self, steps_done: int) -> None:
+        with self._keeping_a_bad_batch(steps_done):
+            self._whole_epoch.check()
         self._check_weights(steps_done)
         self._pause_clock()
         self._save(steps_done)
@@ -206,7 +221,9 @@ class Recorder:
             **({"other_processes": others} if others else {}),
             "cohort": self._cohort.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "scaling": self._scaling.state(),
             "config": self._config_yaml,
+            "data": self._data[1],
             "epochs_done": steps_done // self._steps_per_epoch,
             "steps_done": steps_done,
             "training_seconds": self.training_seconds,
@@ -238,7 +255,8 @@ class Recorder:
 
     def _figures(self, means: dict[str, float]) -> dict[str, Any]:
         learning_rate = self._optimizer.param_groups[0]["lr"]
-        return {"losses": means, "lr": learning_rate, "images_per_second": round(self._current_speed, 1)}
+        speed = round(self._current_speed, 1)
+        return {"losses": means, "lr": learning_rate, "images_per_second": speed, **self._scaling.figures()}
 
     @property
     def _current_speed(self) -> float:
@@ -253,16 +271,20 @@ class Recorder:
         return Progress(epoch + 1, self._epochs, done, total, self._loss, self.accuracy, speed, left)
 
     def _read(self, meter: Meter, steps_done: int) -> dict[str, float]:
-        """The means. Raises DivergedError if a loss is no longer finite, and keeps the batch that made it so."""
-        try:
+        with self._keeping_a_bad_batch(steps_done):
             return meter.read()
-        except DivergedError as error:
-            raise self._bad_batch.kept(error, steps_done) from None
 
     def _check_weights(self, steps_done: int) -> None:
         """The last update may have gone wrong after the last loss was fine: do not save it."""
-        for name, parameters in self._cohort.parameter_groups().items():
-            if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
-                self._read(self._whole_epoch, steps_done)  # within an epoch: a loss may have been first
-                error = DivergedError(f"A weight of '{name}' is NaN or infinite.")
-                raise self._bad_batch.kept(error, steps_done)
+        with self._keeping_a_bad_batch(steps_done):
+            for name, parameters in self._cohort.parameter_groups().items():
+                if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
+                    raise DivergedError(f"A weight of '{name}' is NaN or infinite.")
+
+    @contextmanager
+    def _keeping_a_bad_batch(self, steps_done: int) -> Iterator[None]:
+        """If something in here is no longer finite, keep the batch that made it so."""
+        try:
+            yield
+        except DivergedError as error:
+            raise self._bad_batch.kept(error, steps_done) from None

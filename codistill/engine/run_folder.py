@@ -9,6 +9,8 @@
     outputs/answers.safetensors  what everybody answered to some validation images after each epoch
     summary.json              written last: a folder that has one is finished
     bad_batch.safetensors     the batch on which training diverged, if it did
+    trackers.json             each experiment tracker's own name for the run, if there are trackers
+    tensorboard/              TensorBoard's files, if it is one of them
     .lock                     held while a process trains here
 
 Files are written beside their place and renamed, so that nobody ever reads half of one; a line of metrics.jsonl is
@@ -17,6 +19,7 @@ added in one write.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +46,7 @@ class RunFolder:
         self.path, self._warn = path, warn
         self._lock = lock.RunLock(path, warn)
         self._checkpoints = checkpoint.Checkpoints(path)
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []  # told what was logged
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -69,11 +73,14 @@ class RunFolder:
                 self._check_free()
             # The configuration goes first, and comes last: whoever is killed in between leaves nothing to resume.
             (self.path / "config.yaml").unlink(missing_ok=True)
-            for name in ("summary.json", "metrics.jsonl", "bad_batch.safetensors", *ANALYSES.values()):
+            own = ("summary.json", "metrics.jsonl", "bad_batch.safetensors", "trackers.json", *ANALYSES.values())
+            for name in own:
                 (self.path / name).unlink(missing_ok=True)
             self._checkpoints.remove()
             for stale in (*self.path.glob("students/*.safetensors*"), *self.path.glob("outputs/*.safetensors")):
                 stale.unlink()
+            if (self.path / "tensorboard").exists():
+                shutil.rmtree(self.path / "tensorboard")
             durable.write_file(self.path / "config.yaml", config_yaml.encode())
         except OSError as error:
             raise self._not_writable(error) from error
@@ -100,6 +107,8 @@ class RunFolder:
         line = (json.dumps(record) + "\n").encode()
         with self._saving("metrics.jsonl", len(line)):
             durable.append(self.path / "metrics.jsonl", line)
+        for listener in self.listeners:
+            listener(record)
 
     def keep_log_until(self, step: int) -> None:
         """Take up the log of an interrupted run, without lines of later steps (they will come again)."""

@@ -5,13 +5,14 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.optim import SGD
 
 from codistill.cohort import Cohort
 from codistill.engine.processes import ALONE, Processes
@@ -20,16 +21,17 @@ from codistill.side_by_side import SideBySide, draws_random_numbers
 
 Compile = Literal["auto", "cuda_graphs"] | bool
 Auto = Literal["auto"] | bool
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Runtime:
     """How to run a cohort.
 
-    precision: "fp32" or "bf16" (autocast). compile: trade a minute at the start for faster steps; "auto" does where
-    there is a GPU, "cuda_graphs" moreover replays a whole pass as one launch. side_by_side: students in a thread
-    each; "auto" does on a CPU wherever it changes no results. sync_batchnorm: batch normalisation over the images of
-    all processes. With several processes "auto" is off in both cases.
+    precision: "fp32", or "bf16" or "fp16" by autocast. compile: trade a minute at the start for faster steps; "auto"
+    does where there is a GPU, "cuda_graphs" moreover replays a whole pass as one launch. side_by_side: students in a
+    thread each; "auto" does on a CPU wherever it changes no results. sync_batchnorm: batch normalisation over the
+    images of all processes. With several processes "auto" is off in both cases.
     """
 
     device: torch.device
@@ -54,6 +56,7 @@ class Runtime:
     def place(self, cohort: Cohort, image_shape: tuple[int, int, int]) -> Cohort:
         """Move a cohort, for images of (C, H, W), to the device. Channels-last convolutions are faster everywhere."""
         if self.sync_batchnorm and self.processes.count > 1:
+            check_synchronisable(cohort)
             cohort = cast(Cohort, nn.SyncBatchNorm.convert_sync_batchnorm(cohort))
         cohort = cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
@@ -77,13 +80,21 @@ class Runtime:
         mode = "reduce-overhead" if self.compile == "cuda_graphs" else None
         return torch.compile(cohort, fullgraph=True, mode=mode)  # type: ignore[return-value]
 
-    def optimizer(self, cohort: Cohort, **settings: Any) -> torch.optim.SGD:
-        """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel."""
-        groups = [{"params": own, "name": name} for name, own in cohort.parameter_groups().items()]
-        return torch.optim.SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
+    def optimizer(self, cohort: Cohort, lr_factors: Mapping[str, float] | None = None, **settings: Any) -> SGD:
+        """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel.
+
+        ``lr_factors``: for the groups of these students, times the learning rate of the others.
+        """
+        factors = lr_factors or {}
+        groups = [
+            {"params": own, "name": name, "lr_factor": factors.get(name.split("/")[0], 1.0)}
+            for name, own in cohort.parameter_groups().items()
+        ]
+        return SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        dtype = HALVES.get(self.precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def eager(self) -> AbstractContextManager[None]:
         """In here nothing is compiled: for passes too few to be worth it."""
@@ -136,6 +147,17 @@ class Runtime:
         if reasons and self.side_by_side is True:
             raise UserError(f"side_by_side=true is not possible. {reasons[0]} Leave it at auto, or set it to false.")
         return not reasons and torch.get_num_threads() > 1
+
+
+def check_synchronisable(module: nn.Module) -> None:
+    """Raises UserError for batch normalisation that does more, as some of timm's does: PyTorch would drop the rest."""
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    for name, part in module.named_modules():
+        if isinstance(part, plain) and type(part) not in plain:
+            raise UserError(
+                f"sync_batchnorm=true does not go with '{name}': a {type(part).__name__} does more than to normalise. "
+                "Set it to false, or choose another model."
+            )
 
 
 def keep_freed_memory() -> None:

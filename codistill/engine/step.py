@@ -6,11 +6,15 @@ from torch import Tensor
 from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.runtime import Runtime
+from codistill.engine.scaling import Scaling
 from codistill.objective import Objective
 
 
 class Step:
-    """Forward, backward, update, for a cohort that lies on the runtime's device."""
+    """Forward, backward, update, for a cohort that lies on the runtime's device.
+
+    scaling: of this optimizer, for whoever wants to log and save it.
+    """
 
     def __init__(
         self,
@@ -19,6 +23,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         runtime: Runtime,
         clip_norm: float | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         self._cohort = cohort
         self._losses = runtime.processes.wrap(runtime.compiled(cohort))
@@ -26,6 +31,7 @@ class Step:
         self._optimizer = optimizer
         self._runtime = runtime
         self._clip_norm = clip_norm
+        self._scaling = scaling or Scaling(optimizer, runtime)
 
     def forward(self, batch: Batch, progress: float) -> tuple[dict[str, Tensor], Tensor]:
         """Every loss by name, and the objective; ``progress`` is the fraction of training done."""
@@ -35,12 +41,12 @@ class Step:
 
     def backward(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self._scaling.scale(loss).backward()
 
     def update(self, learning_rate: float) -> None:
+        self._scaling.unscale()
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_factor", 1.0)  # older checkpoints have no factor
             if self._clip_norm is not None:  # by group: a norm over all would couple the students
                 torch.nn.utils.clip_grad_norm_(group["params"], self._clip_norm)
-        self._optimizer.step()
-        self._cohort.after_step()
+        self._cohort.after_step(self._scaling.step())

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.distill import KL
 from codistill.distill.attention import attention_distance, attention_rows
 from codistill.errors import unknown
@@ -86,7 +86,7 @@ class LeaderFusion(Teacher):
         answer = self.fusion(joined)
         leader = outputs[self.leader].feature_maps[-1]
         own = {
-            "ce": F.cross_entropy(answer.logits, batch.labels),
+            "ce": cross_entropy(answer.logits, batch),
             "leader_attention": attention_distance(leader, answer.feature_maps[-1].detach()),
             "leader_expansion": attention_distance(self.expand(leader), joined),
         }

@@ -20,11 +20,10 @@ Deviation: the mean over more than one peer is ours; the public code trains pair
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.distill import KL
 from codistill.distill.kl import softened_kl
 from codistill.method import Lesson, Method
@@ -84,12 +83,12 @@ class JointHeads(Teacher):
         self.heads = nn.ModuleDict({name: StudentHeads(shape) for name, shape in shapes.items()})
 
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
-        images = len(batch.labels) // len(QUARTER_TURNS)
-        labels = joint_labels(batch.labels[:images])  # turn-major, as the rows are
+        upright = batch.first_rows(len(batch.labels) // len(QUARTER_TURNS))
+        joint = upright.relabelled(joint_labels)  # turn-major, as the rows are
         said: dict[str, list[Tensor]] = {name: heads(outputs[name]) for name, heads in self.heads.items()}
         losses = {}
         for name, logits in said.items():
-            losses[f"{name}_ce"] = torch.stack([F.cross_entropy(head, labels) for head in logits]).sum()
+            losses[f"{name}_ce"] = torch.stack([cross_entropy(head, joint) for head in logits]).sum()
             peers = [other for peer, other in said.items() if peer != name]
             losses[f"{name}_kl"] = mutual_kl(logits, peers, self.temperature)
         return Taught(targets={}, losses=losses)

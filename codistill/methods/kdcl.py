@@ -100,6 +100,8 @@ def general_weights(covariance: Tensor, ridge: float) -> Tensor:
 class CollaborativeEnsemble(Teacher):
     """One target for all students, from all their logits and the labels. Settings as of ``kdcl``."""
 
+    one_label = True
+
     covariance: Tensor  # (N, N) running mean of C, zero before the first batch
 
     def __init__(

@@ -31,6 +31,7 @@ from codistill.batch import Batch
 from codistill.distill.kl import softened_kl
 from codistill.method import Lesson, Method
 from codistill.student import StudentOutput, StudentShape
+from codistill.tasks.heads import full_precision
 from codistill.teacher import Taught, Teacher
 
 
@@ -93,6 +94,8 @@ def without_diagonal(similarity: Tensor) -> Tensor:
 class MutualContrast(Teacher):
     """Teaches no logits: its losses are the four of every student, through projections that it owns."""
 
+    one_label = True
+
     def __init__(
         self, shapes: Mapping[str, StudentShape], tau: float, width: int, soft_temperature: float, own_image: bool
     ) -> None:
@@ -109,7 +112,8 @@ class MutualContrast(Teacher):
 
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
         e = {n: F.normalize(project(outputs[n].embedding).float(), dim=1) for n, project in self.projections.items()}
-        s = {(i, j): e[i] @ e[j].T / self.tau for i in e for j in e}
+        with full_precision(batch.images.device):
+            s = {(i, j): e[i] @ e[j].T / self.tau for i in e for j in e}
         losses = {}
         for i in e:
             peers = [j for j in e if j != i]

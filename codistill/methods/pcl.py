@@ -86,15 +86,15 @@ class PeerMeans(Teacher):
         return self
 
     @torch.no_grad()
-    def after_step(self, students: Mapping[str, Student]) -> None:
+    def after_step(self, students: Mapping[str, Student], taken: Tensor | float = 1.0) -> None:
         followed = nn.ModuleDict(students)
         # 1 - g, as such: in single precision 1 - 0.999 would be off by 5e-5 of itself.
-        share = torch.clamp(1.0 / (self.steps + 1.0), min=1.0 - self.decay)
+        share = torch.clamp(1.0 / (self.steps + 1.0), min=1.0 - self.decay) * taken
         for mean, parameter in zip(self.means.parameters(), followed.parameters(), strict=True):
             mean.lerp_(parameter, share.to(mean.dtype))
         for copy, buffer in zip(self.means.buffers(), followed.buffers(), strict=True):
             copy.copy_(buffer)
-        self.steps += 1.0
+        self.steps += taken
 
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
         with torch.no_grad():

@@ -11,10 +11,9 @@ formula.
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.student import StudentOutput
 from codistill.teacher import Taught, Teacher
 
@@ -43,7 +42,7 @@ class Reliability(Teacher):
     def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
         if self.training:
             with torch.no_grad():
-                now = [F.cross_entropy(outputs[name].logits.float(), batch.labels) for name in self.students]
+                now = [cross_entropy(outputs[name].logits.float(), batch) for name in self.students]
                 self.running_ce.lerp_(torch.stack(now), 1.0 - self.momentum)
         return Taught(targets={}, losses={})
 

@@ -70,6 +70,8 @@ def switch(distances: Tensor, gap: Tensor, teaches: Tensor) -> tuple[Tensor, Ten
 class Switch(Teacher):
     """Targets are all the others' logits, weighted by the mode of each pair; the pace lets a student wait."""
 
+    one_label = True
+
     def __init__(self, shapes: Mapping[str, StudentShape], temperature: float, teacher: str | None) -> None:
         super().__init__()
         self.students = list(shapes)

@@ -1,12 +1,70 @@
-"""Backbones by name."""
+"""Backbones by name. To add one: a file, a test, a line here. A name of timm and a user's own factory go as well."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from torch import nn
 
-from codistill.models.cifar_resnet import DEPTHS, CifarResNet
+from codistill.errors import unknown
+from codistill.models.cifar_resnet import DEPTHS, X4, CifarResNet
+from codistill.models.densenet import DenseNet
+from codistill.models.mobilenetv2 import MobileNetV2
+from codistill.models.own import make_own
+from codistill.models.shufflenetv1 import ShuffleNetV1
+from codistill.models.shufflenetv2 import ShuffleNetV2
+from codistill.models.staged import Staged
+from codistill.models.timm_models import TIMM, make_timm
+from codistill.models.vgg import CONVOLUTIONS, VGG
+from codistill.models.wide_resnet import WideResNet
 
-MODELS: dict[str, Callable[[], nn.Module]] = {f"resnet{depth}": partial(CifarResNet, depth) for depth in DEPTHS}
+WIDE = ((16, 1), (16, 2), (40, 1), (40, 2), (28, 10))
 
-__all__ = ["MODELS", "CifarResNet"]
+# Each is called as make(**settings).
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    **{f"resnet{depth}": partial(CifarResNet, depth) for depth in DEPTHS},
+    **{f"resnet{depth}x4": partial(CifarResNet, depth, X4) for depth in (8, 32)},
+    **{f"resnet{depth}_bottleneck": partial(CifarResNet, depth, bottleneck=True) for depth in (56, 110)},
+    "wrn_20_8": partial(CifarResNet, 20, bottleneck=True, factor=8),
+    **{f"wrn_{depth}_{factor}": partial(WideResNet, depth, factor) for depth, factor in WIDE},
+    **{f"vgg{depth}": partial(VGG, depth) for depth in CONVOLUTIONS},
+    "densenet_40_12": partial(DenseNet, 40, 12),
+    "mobilenetv2": MobileNetV2,
+    "shufflenetv1": ShuffleNetV1,
+    "shufflenetv2": ShuffleNetV2,
+}
+
+Model = str | Mapping[str, Any]  # a name, or a mapping with name and settings
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name means a model that is not in the table: one of timm, or a user's own factory."""
+    return name.startswith(TIMM) or re.fullmatch(r"[\w.]+:[\w.]+", name) is not None
+
+
+def name_and_settings(model: Model) -> tuple[str, dict[str, Any]]:
+    """``resnet8`` or ``{name: timm/resnet10t, pretrained: true}`` -> the name, and the settings."""
+    if isinstance(model, str):
+        return model, {}
+    return model["name"], {key: value for key, value in model.items() if key != "name"}
+
+
+def make_backbone(model: Model, image_size: tuple[int, int] | None = None, *, pretrained: bool = True) -> nn.Module:
+    """The backbone of a model, with its weights drawn from PyTorch's random state or, if it asks so, pretrained.
+
+    ``image_size`` (height, width) is for models of timm that are made for one size. ``pretrained=False``: no weights
+    are read, for others will be loaded. Raises UserError for a model or a setting that there is not, and for weights
+    that cannot be read.
+    """
+    name, settings = name_and_settings(model)
+    if name.startswith(TIMM):
+        return make_timm(name, settings, image_size, pretrained)
+    if is_foreign(name):
+        return make_own(name, settings)
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    return MODELS[name](**settings)
+
+
+__all__ = ["MODELS", "Model", "Staged", "make_backbone", "name_and_settings", "is_foreign", "TIMM", "CifarResNet"]

@@ -11,7 +11,7 @@ from codistill import run_files
 from codistill.errors import UserError
 
 # May differ between the runs of one row.
-_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "save_minutes", "data.cache")
+_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "save_minutes", "trackers", "project", "data.cache")
 _SHOWN = ("method.name", "tasks")  # have columns of their own
 _OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.

@@ -11,10 +11,9 @@ It stands for no paper: it is the control for what other tasks gain, with labels
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.errors import UserError
 from codistill.student import StudentOutput, StudentShape
 from codistill.tasks.task import Task
@@ -43,7 +42,8 @@ class Coarse(Task):
         self.head = nn.Linear(shape.embedding, count)
 
     def forward(self, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:
-        return F.cross_entropy(self.head(seen[CLEAN].embedding), self.superclass_of[batch.labels])
+        coarse = batch.relabelled(lambda labels: self.superclass_of[labels])
+        return cross_entropy(self.head(seen[CLEAN].embedding), coarse)
 
 
 def _check(superclasses: list[int], num_classes: int) -> int:

@@ -14,10 +14,9 @@ size of the residual blocks of 2107.13715, to keep training-only parameters belo
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
+from codistill.batch import Batch, cross_entropy
 from codistill.student import StudentOutput, StudentShape
 from codistill.tasks.heads import StageHead
 from codistill.tasks.task import Task
@@ -47,12 +46,12 @@ class JointLabel(Task):
         self.head = nn.Linear(shape.embedding, joint_classes)
 
     def forward(self, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:
-        labels = joint_labels(batch.labels, len(self.looks))
+        joint = batch.relabelled(lambda labels: joint_labels(labels, len(self.looks)))
         embeddings = torch.cat([seen[view].embedding for view in self.looks])
-        loss = F.cross_entropy(self.head(embeddings), labels)
+        loss = cross_entropy(self.head(embeddings), joint)
         for stage, head in enumerate(self.stage_heads):
             maps = torch.cat([seen[view].feature_maps[stage] for view in self.looks])
-            loss = loss + F.cross_entropy(head(maps), labels)
+            loss = loss + cross_entropy(head(maps), joint)
         return loss
 
 

@@ -47,6 +47,7 @@ class SupCon(Task):
     """
 
     default_weight = 0.1
+    one_label = True
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 #!/bin/sh
-# CIFAR-100 with a pair of ResNet-32, most valuable run first: sh recipes/cifar100/queue.sh OUT [KEY=VALUE ...]
+# CIFAR-100 with a pair of ResNet-32, the rows of sweep.yaml: sh recipes/cifar100/queue.sh OUT [KEY=VALUE ...]
 #
 # Can be stopped and started again at any time: finished runs are skipped, interrupted ones go on after their last
-# epoch. On one GPU: sh recipes/cifar100/queue.sh runs/cifar100 data=FOLDER device=cuda precision=bf16
+# saved step. On one GPU: sh recipes/cifar100/queue.sh runs/cifar100 data=FOLDER device=cuda precision=bf16
 # A shorter schedule, to be labelled as such: add epochs=100.
 #
 # With device=cuda among the keys it begins with what must hold there (tests/test_cuda.py) and with the speed of a step
@@ -10,20 +10,6 @@
 set -e
 out=${1:?Where should the runs go? Give a folder.}
 shift
-recipe=$(dirname "$0")/../cifar100_resnet32.yaml
-
-one() { # one NAME SEED KEY=VALUE...
-    run=$out/$1-seed$2
-    seed=$2
-    shift 2
-    [ -f "$run/summary.json" ] && return
-    echo "== $run"
-    if [ -f "$run/checkpoint.pt" ]; then
-        codistill train --resume "$run"
-    else
-        codistill train "$recipe" "seed=$seed" "$@" "run=$run" --overwrite
-    fi
-}
 
 row() { # row NAME OPTIONS KEY=VALUE...
     file=$out/speed/$1.json
@@ -46,13 +32,4 @@ case " $* " in *" device=cuda"*)
     row pair_compiled --against naive $pair method=dml tasks=none precision=bf16 compile=true || true
 esac
 
-for seed in 0 1 2; do
-    one collaborative_rotation_supcon "$seed" "$@"
-    one hssakd "$seed" method=hssakd tasks=none "$@"
-    one dml "$seed" method=dml tasks=none "$@"
-    one independent "$seed" method=independent tasks=none "$@"
-    one independent_rotation_supcon "$seed" method=independent "$@"
-    one collaborative_rotation_rotation "$seed" tasks=rotation "$@"
-done
-echo "== Done"
-codistill compare "$out"/*-seed?
+codistill sweep "$(dirname "$0")/sweep.yaml" --out "$out" "$@"

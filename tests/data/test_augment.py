@@ -1,15 +1,21 @@
 """Whole-batch augmentation against one image at a time."""
 
 import threading
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from codistill.batch import Batch
 from codistill.data import images
 from codistill.data.augment import crop_and_flip, normalise, pad_reflect
 from codistill.data.images import Images, channel_statistics, resize
 from codistill.data.loader import TrainLoader
+from codistill.data.mixing import Mixing, mixed
+from codistill.data.policy import Policy
+from codistill.data.resized_crop import ResizedCrop
 from codistill.errors import UserError
 
 PIXELS = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -132,3 +138,110 @@ def test_an_epoch_taken_up_in_the_middle_goes_on_with_the_same_batches(resident:
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.extra[0], other.extra[0])
         assert torch.equal(one.draws, other.draws)
+
+
+SIZE = (8, 8)
+RESIZED = ResizedCrop(SIZE, [0.08, 1.0], [0.75, 1.3333], flip=True)
+WAYS: dict[str, dict[str, object]] = {
+    "resized": {"crop": RESIZED},
+    "trivial": {"policy": Policy("trivial", SIZE)},
+    "rand": {"policy": Policy("rand", SIZE, 2, 9)},
+    "mixup": {"mixing": Mixing(0.2, 0.0)},
+    "cutmix": {"mixing": Mixing(0.0, 1.0)},
+    "all": {"crop": RESIZED, "policy": Policy("trivial", SIZE), "mixing": Mixing(0.2, 1.0)},
+}
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    assert batch.draws is not None
+    return [batch.images, batch.labels, *batch.extra, batch.draws, *(batch.mixed or ())]
+
+
+def assert_same(ones: Sequence[Batch], others: Sequence[Batch]) -> None:
+    for one, other in zip(ones, others, strict=True):
+        for a, b in zip(tensors(one), tensors(other), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_the_numbers_of_crop_and_flip_are_those_that_runs_have_always_had() -> None:
+    """Written out: whoever changes a generator or the order of its calls changes every recorded run."""
+    seed, epoch, padding = 7, 3, 2
+    seeds = [(seed * 1_000_003 + epoch + stream * 2_654_435_761) % 2**32 for stream in range(3)]
+    first, second, for_draws = (torch.Generator().manual_seed(own) for own in seeds)
+    order = torch.randperm(5, generator=first)
+    padded = F.pad(PIXELS.permute(0, 3, 1, 2).float(), (padding,) * 4, mode="reflect")
+    for number, batch in enumerate(loader(seed=seed, augmentations=2).epoch(epoch)):
+        rows = order[2 * number : 2 * number + 2]
+        for generator, shown in ((first, batch.images), (second, batch.extra[0])):
+            top, left = torch.randint(0, 5, (2, 2), generator=generator).tolist()
+            flips = (torch.rand(2, generator=generator) < 0.5).tolist()
+            for i, row in enumerate(rows):
+                crop = padded[row, :, top[i] : top[i] + 8, left[i] : left[i] + 8]
+                crop = crop.flip(-1) if flips[i] else crop
+                torch.testing.assert_close(shown[i], (crop / 255 - 0.5) / 0.25)
+        assert batch.draws.tolist() == torch.randint(0, 2**31 - 1, (2,), generator=for_draws).tolist()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_epoch_of_any_augmentation_is_a_function_of_seed_and_epoch(way: str) -> None:
+    one, other = loader(augmentations=2, **WAYS[way]), loader(augmentations=2, resident=False, **WAYS[way])
+    list(other.epoch(0))
+    whole = list(one.epoch(3))
+    assert_same(whole, list(other.epoch(3)))
+    assert_same(whole[1:], list(other.epoch(3, start=1)))  # as a resumed run takes it up
+    assert_same(whole[1:], [one.at(3 * len(one) + 1)[1]])
+    assert not torch.equal(whole[0].images, next(iter(one.epoch(4))).images)
+    assert not torch.equal(whole[0].images, whole[0].extra[0])
+    assert not torch.equal(whole[0].images, next(iter(loader(augmentations=2).epoch(3))).images)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_show_parts_of_the_batch_of_one_with_any_augmentation(way: str, processes: int) -> None:
+    pixels = torch.randint(0, 256, (30, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = Images(pixels, torch.arange(30) % 5, tuple("abcde"))
+    settings = {"batch_size": 12, "mean": [0.5] * 3, "std": [0.25] * 3, "padding": 2, "flip": True, "seed": 0}
+    settings |= {"augmentations": 2, **WAYS[way]}
+    whole = list(TrainLoader(images, **settings).epoch(1))  # type: ignore[arg-type]
+    parts = [
+        list(TrainLoader(images, rank=rank, processes=processes, **settings).epoch(1))  # type: ignore[arg-type]
+        for rank in range(processes)
+    ]
+    assert len(whole) == 2
+    for number, batch in enumerate(whole):
+        shares = [tensors(part[number]) for part in parts]
+        for expected, of_parts in zip(tensors(batch), zip(*shares, strict=True), strict=True):
+            torch.testing.assert_close(torch.cat(of_parts), expected)
+
+
+@pytest.mark.parametrize("cutmix", [False, True])
+def test_a_mixed_batch_is_the_plain_one_with_each_image_mixed_with_the_one_before(cutmix: bool) -> None:
+    mixing = Mixing(0.0, 1.0) if cutmix else Mixing(1.0, 0.0)
+    settings = {"batch_size": 4, "augmentations": 2}
+    (plain,), (batch,) = loader(**settings).epoch(2), loader(**settings, mixing=mixing).epoch(2)
+    mix = mixing.draw(np.random.default_rng([0, 2]), SIZE)
+    assert torch.equal(batch.labels, plain.labels)
+    assert torch.equal(batch.draws, plain.draws)
+    assert torch.equal(batch.mixed.labels, plain.labels.roll(1))
+    torch.testing.assert_close(batch.mixed.share, torch.full((4,), mix.share))
+    for found, one in ((batch.images, plain.images), (batch.extra[0], plain.extra[0])):
+        for i in range(4):
+            expected = mixed(one[i : i + 1], one[i - 1 : i or None], mix)
+            assert torch.equal(found[i : i + 1], expected)
+
+
+@pytest.mark.parametrize("size", [(9, 4), (4, 9), (30, 12)])
+def test_a_central_square_keeps_proportions_and_squashing_shows_all(size: tuple[int, int]) -> None:
+    pixels = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    side = min(size)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    square = pixels[:, top : top + side, left : left + side]
+    assert torch.equal(resize(pixels, side, "crop"), square)
+    assert torch.equal(resize(pixels, 4, "crop"), resize(square.clone(), 4))
+    assert resize(pixels, 6).shape == resize(pixels, 6, "crop").shape == (2, 6, 6, 3)
+
+
+def test_a_long_image_is_averaged_along_its_long_side_only() -> None:
+    stripes = torch.zeros(1, 400, 4, 3, dtype=torch.uint8)
+    stripes[:, ::2] = 200  # without a mean, sampled lines would be black or white
+    assert (resize(stripes, 8) == 100).all()

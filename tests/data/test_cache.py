@@ -19,6 +19,7 @@ from codistill.config import make_config
 from codistill.data import cache_entry, hub, images, open_source
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, Entry, cache_folder, clear, entries
+from codistill.data.folder import visible_files
 from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
 from codistill.experiment import build
@@ -103,24 +104,28 @@ def test_changed_files_are_decoded_again(data: Path, decoded: list[str], change:
     assert torch.equal(fresh, open_source(str(data), cache=False).pixels("train", ROWS, None))
 
 
+def state(folder: Path) -> str:
+    return cache_entry.state_of_files(folder, visible_files(folder))
+
+
 def test_the_state_of_a_folder_is_the_names_sizes_and_times_of_its_files(data: Path, tmp_path: Path) -> None:
     path = data / "train" / "cat" / "0.png"
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
-    state = cache_entry.state_of_files(data)
+    before = state(data)
     shutil.copytree(data, tmp_path / "copy")  # keeps the times
-    assert cache_entry.state_of_files(tmp_path / "copy") == state
+    assert state(tmp_path / "copy") == before
     path.rename(path.with_name("00.png"))
-    assert cache_entry.state_of_files(data) != state
+    assert state(data) != before
     path.with_name("00.png").rename(path)
     path.write_bytes(path.read_bytes() + b"0")
     os.utime(path, ns=times)
-    assert cache_entry.state_of_files(data) != state
+    assert state(data) != before
     os.truncate(path, path.stat().st_size - 1)
-    assert cache_entry.state_of_files(data) != state
+    assert state(data) != before
     os.utime(path, ns=times)
-    assert cache_entry.state_of_files(data) == state
+    assert state(data) == before
     (data / os.fsdecode(b"\xff.png")).touch()  # a name that is no text
-    assert cache_entry.state_of_files(data) != state
+    assert state(data) != before
 
 
 def test_another_revision_behind_the_same_hub_name_is_decoded_again(
@@ -147,7 +152,10 @@ def test_other_rows_another_order_and_another_size_are_other_entries(
 
 
 def test_the_format_and_the_decoder_are_part_of_the_key() -> None:
-    assert Contents("a", "", "train", "image", "", None).key != Contents("a", "", "train", "image", "", None, "x").key
+    assert (
+        Contents("a", "", "train", "image", "", None).key
+        != Contents("a", "", "train", "image", "", None, decoder="x").key
+    )
     assert contents().key != Contents("somewhere", "", "train", "image", "all", None, format=-1).key
 
 

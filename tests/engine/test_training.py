@@ -90,7 +90,8 @@ def test_the_written_configuration_alone_reproduces_the_run(tmp_path: Path) -> N
 def test_the_written_configuration_leaves_nothing_to_be_filled_in(tmp_path: Path) -> None:
     run(short(), tmp_path / "run")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert config["augment"] == {"padding": 1, "flip": False}
+    assert (config["augment"]["padding"], config["augment"]["flip"]) == (1, False)
+    assert None not in config["augment"].values()
     assert set(config) == set(RunConfig.model_fields)
 
 

@@ -4,25 +4,7 @@ import pytest
 import torch
 
 from codistill import Student, UserError, observe_shapes
-from codistill.models import MODELS, CifarResNet
-
-# With 100 classes. From the papers' layer tables: 3x3 convolutions without bias, batch normalisation, projection
-# shortcuts at the two changes of shape, one linear classifier.
-PARAMETERS = {
-    "resnet8": 83_892,
-    "resnet14": 181_108,
-    "resnet20": 278_324,
-    "resnet32": 472_756,
-    "resnet44": 667_188,
-    "resnet56": 861_620,
-    "resnet110": 1_736_564,
-}
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_the_parameter_count_is_the_papers(name: str) -> None:
-    student = Student(MODELS[name](), 100)
-    assert sum(parameter.numel() for parameter in student.parameters()) == PARAMETERS[name]
+from codistill.models import CifarResNet
 
 
 def test_every_stage_map_is_given_and_the_embedding_is_the_mean_of_the_last() -> None:
@@ -46,3 +28,8 @@ def test_observing_shapes_leaves_no_trace_in_the_student() -> None:
 def test_a_depth_that_is_not_6n_plus_2_is_refused(depth: int) -> None:
     with pytest.raises(UserError, match=f"6n \\+ 2 with n >= 1, got {depth}"):
         CifarResNet(depth)
+
+
+def test_a_bottleneck_network_has_depth_9n_plus_2() -> None:
+    with pytest.raises(UserError, match=r"of bottleneck blocks has depth 9n \+ 2 with n >= 1, got 32"):
+        CifarResNet(32, bottleneck=True)

@@ -67,6 +67,14 @@ def test_a_run_compares_with_those_from_before_the_cache_and_without_it(tmp_path
     assert comparison.differing_terms == []
 
 
+def test_a_run_compares_with_those_from_before_trackers_and_with_others(tmp_path: Path) -> None:
+    kept = [{}, {"trackers": [], "project": "codistill"}, {"trackers": ["wandb"], "project": "mine"}]
+    runs = [write_run(tmp_path / str(seed), 1, 1, seed=seed, **changes) for seed, changes in enumerate(kept)]
+    comparison = compare(runs)
+    assert [row.seeds for row in comparison.rows] == [[0, 1, 2]]
+    assert comparison.rows[0].settings == {}
+
+
 def test_a_weight_that_one_row_alone_overrides_is_named_in_both(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a", 1, 1), write_run(tmp_path / "b", 1, 1, weights={"*/peers_kl": 0.0})]
     assert [row.settings for row in compare(runs).rows] == [

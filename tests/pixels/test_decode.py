@@ -7,7 +7,7 @@ import pytest
 from odd_files import encode
 from PIL import Image
 
-from codistill.data.decode import decode
+from codistill.pixels.decode import decode
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 FLAG = Image.fromarray(np.array([[RED, GREEN, BLUE], [WHITE, WHITE, BLACK]], dtype=np.uint8))  # 3 wide, 2 high

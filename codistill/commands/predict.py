@@ -1,0 +1,58 @@
+"""``codistill predict``. An ONNX export is run without torch."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from codistill.commands.shared import errors, new_app
+from codistill.export.paths import image_paths
+from codistill.export.predictor import Prediction, open_predictor
+
+app = new_app()
+
+
+@app.command()
+def predict(
+    network: Annotated[Path, typer.Argument(metavar="EXPORT_OR_RUN", help="A folder.", show_default=False)],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...", help="Files, folders, quoted patterns; - for paths on stdin.", show_default=False
+        ),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each image.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
+    student: Annotated[
+        str | None, typer.Option(help="Of a run; default: the best by validation accuracy.", show_default=False)
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run an export to torch, which is a program.")] = False,
+) -> None:
+    """Classes and probabilities of images, by an export or a student of a run.
+
+    A line for each image, as soon as its batch is known. An image that cannot be read is named on stderr and skipped;
+    the exit code is 1 then.
+    """
+    predictor = open_predictor(network, student, trust=trust)
+    skipped = []
+
+    def skip(path: str, why: str) -> None:
+        skipped.append(path)
+        errors.print(escape(f"{path}: {why}."), soft_wrap=True)
+
+    for prediction in predictor.predict(image_paths(images, sys.stdin, skip), top, skip):
+        sys.stdout.write(_line(prediction, as_json) + "\n")
+        sys.stdout.flush()
+    if skipped:
+        raise typer.Exit(1)
+
+
+def _line(prediction: Prediction, as_json: bool) -> str:
+    if as_json:
+        classes = [{"class": name, "probability": probability} for name, probability in prediction.classes]
+        return json.dumps({"image": prediction.path, "classes": classes})
+    told = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.classes)
+    return f"{prediction.path}: {told}"

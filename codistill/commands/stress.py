@@ -1,0 +1,58 @@
+"""``codistill stress``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codistill.commands.progress import train_with_progress
+from codistill.commands.shared import ConfigArguments, console, new_app, print_table, recipe_and_keys
+from codistill.errors import UserError
+from codistill.recipe import merged, read_overrides, read_recipe
+from codistill.stress import POISONS, SMALL, harms, stress_entries, table
+
+app = new_app()
+
+
+@app.command()
+def stress(
+    arguments: ConfigArguments = None,
+    methods: Annotated[str, typer.Option(help="Methods to test.")] = "dml,ffl,collaborative",
+    poisons: Annotated[
+        str, typer.Option(help=f"Among {', '.join([*POISONS, SMALL])}; with :N for so many seeds.")
+    ] = "labels80,lr10",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each, unless it says otherwise.")] = 3,
+    poisoned: Annotated[str | None, typer.Option(help="The student that is harmed.", show_default="the last")] = None,
+    smaller: Annotated[
+        str | None, typer.Option(help="The model that the poison 'small' puts in its place.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs/stress"),
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side; on a CPU they share its cores.")] = 1,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="0,1,...", help="Train on these, one run on each.", show_default=False)
+    ] = None,
+) -> None:
+    """The collapse test: one student is harmed on purpose; what do its peers lose, with each method?
+
+    The harms: labels40 and labels80 (that share of its labels is random), lr10 (ten times the learning rate), reinit
+    (new weights half-way), small (a smaller network). The table shows the first healthy student's test accuracy minus
+    its accuracy alone with the same tasks, seed by seed. Can be stopped and started again.
+    """
+    recipe, keys = recipe_and_keys(arguments)
+    given = merged(read_recipe(recipe) if recipe else {}, read_overrides(keys))
+    counts = dict(_with_seeds(word, seeds) for word in poisons.split(","))
+    names = [method.strip() for method in methods.split(",")]
+    entries = stress_entries(given, names, counts, poisoned=poisoned, smaller=smaller)
+    students = list(entries[0].config.students)
+    healthy = next(name for name in students if name != (poisoned or students[-1]))
+    train_with_progress(entries, out, jobs=jobs, gpus=gpus)
+    print_table(*table(harms(entries, out, healthy)))
+    console.print(f"Points of test accuracy of student '{healthy}', minus those of it alone with the same tasks.")
+
+
+def _with_seeds(word: str, seeds: int) -> tuple[str, int]:
+    """``lr10`` or ``lr10:1``."""
+    name, colon, count = word.strip().partition(":")
+    if colon and not (count.isdigit() and int(count)):
+        raise UserError(f"--poisons {word}: after the colon comes a number of seeds.")
+    return name, int(count) if colon else seeds

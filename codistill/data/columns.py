@@ -1,0 +1,64 @@
+"""Which column of a table holds the images, and which the labels: found by their types and names."""
+
+from typing import Any
+
+from codistill.errors import UserError, unknown
+
+# Tried in this order; of nested columns (``json.label``) the last part is the name.
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls")
+
+
+def image_column(name: str, features: Any) -> str:
+    import datasets
+
+    columns = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
+    if len(columns) != 1:
+        raise UserError(
+            f"Data '{name}' should have one image column, has {', '.join(columns) or 'none'}. Its columns: "
+            f"{', '.join(features)}. Leave one column of images; a folder of images should hold nothing else."
+        )
+    return str(columns[0])
+
+
+def label_columns(features: Any) -> list[str]:
+    """The columns that can hold labels: those of single values."""
+    import datasets
+
+    return [column for column, kind in features.items() if isinstance(kind, (datasets.ClassLabel, datasets.Value))]
+
+
+def label_column(name: str, features: Any, wanted: str | None) -> str:
+    import datasets
+
+    possible = label_columns(features)
+    if wanted is not None:
+        if wanted not in possible:
+            raise unknown("label column (data.label)", wanted, possible)
+        return wanted
+    named = [column for column, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    for name_of_labels in LABEL_COLUMNS:
+        for column in named or possible:
+            if column.rsplit(".", 1)[-1] == name_of_labels:
+                return column
+    for certain in (named, possible):
+        if len(certain) == 1:
+            return str(certain[0])
+    if not possible:
+        raise UserError(
+            f"Data '{name}' has no labels. Images should lie in two class folders or more, all at one depth, as in "
+            "cat/1.png or train/cat/1.png; a Parquet file should have a label column, as should a CSV file; in a "
+            "WebDataset shard there is a .cls or .json file for each image."
+        )
+    raise UserError(f"Data '{name}': which column holds the labels? Set data.label to one of: {', '.join(possible)}.")
+
+
+def sorted_values(name: str, raw: dict[str, list[Any]]) -> list[Any]:
+    values = {value for cells in raw.values() for value in cells if value is not None and value == value}  # not NaN
+    if fractions := [value for value in values if isinstance(value, float) and not value.is_integer()]:
+        raise UserError(
+            f"Data '{name}': labels such as {fractions[0]} are no classes. Set data.label to another column."
+        )
+    try:
+        return sorted(values)
+    except TypeError:
+        raise UserError(f"Data '{name}' mixes labels of different types. Set data.label to another column.") from None

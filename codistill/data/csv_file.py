@@ -1,0 +1,81 @@
+"""A CSV file that lists images: a column of their paths, relative to the file, and a column of labels.
+
+Read as text, so that a class named 007, NA or None keeps its name; labels are numbers, in the order of numbers, only
+if writing them again gives the same words. The column of images is found by the endings of what it holds.
+"""
+
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from codistill.errors import UserError
+
+IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+HOW = "A CSV file needs a first line that names its columns, a column of image files and a column of labels."
+
+
+class Table(NamedTuple):
+    """Columns of equal length by name, and which of them holds the images, as absolute paths."""
+
+    columns: dict[str, list[str]]
+    image: str
+
+
+def read_csv(path: Path) -> Table:
+    """The table of a file; ``.tsv`` has tabs for commas. Raises UserError that names the line of what is wrong."""
+    lines = _lines(path)
+    if len(lines) < 2:
+        raise UserError(f"'{path}' lists no images. {HOW}")
+    (_, names), rows = lines[0], lines[1:]
+    if any(map(_names_an_image, names)):
+        raise UserError(f"'{path}' begins with an image. {HOW}")
+    if len(set(names)) < len(names) or "" in names:
+        raise UserError(f"'{path}' should name each column once: its first line is {', '.join(names)}. {HOW}")
+    for number, cells in rows:
+        if len(cells) != len(names):
+            raise UserError(f"'{path}', line {number}: {len(cells)} cells for {len(names)} columns. Correct the line.")
+    columns = {name: [cells[place] for _, cells in rows] for place, name in enumerate(names)}
+    images = [name for name, cells in columns.items() if _names_an_image(cells[0])]
+    if len(images) != 1:
+        raise UserError(
+            f"'{path}' should have one column of image files, has {', '.join(images) or 'none'}. Its columns: "
+            f"{', '.join(names)}. Image files end with {', '.join(IMAGE_ENDINGS)}."
+        )
+    (image,) = images
+    paths = [str((path.parent / cell).absolute()) for cell in columns[image]]
+    for (number, _), cell, file in zip(rows, columns[image], paths, strict=True):
+        if not os.path.isfile(file):
+            raise UserError(f"'{path}', line {number}: there is no file '{cell}' (paths are relative to the CSV file).")
+    return Table({**columns, image: paths}, image)
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Number and cells of each line that is not empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not text in UTF-8. Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise UserError(f"'{path}' is not valid CSV: {error}.") from error
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
+
+
+def _names_an_image(cell: str) -> bool:
+    return cell.lower().endswith(IMAGE_ENDINGS)
+
+
+def kind_of(cells: Iterable[str]) -> type[int] | type[float] | type[str]:
+    """The kind of number that all cells are; ``str`` where one is none. Empty cells do not count."""
+    given = {cell for cell in cells if cell}
+    for kind in (int, float):
+        try:
+            if given and all(str(kind(cell)) == cell for cell in given):
+                return kind
+        except ValueError:  # a word
+            pass
+    return str

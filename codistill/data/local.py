@@ -1,0 +1,123 @@
+"""Data that lies on a disk: a folder or a file, and what ``datasets`` makes of it.
+
+folder   class folders, Parquet, Arrow, WebDataset shards (.tar), train.csv with val.csv and test.csv,
+         or what ``save_to_disk`` wrote
+file     one of .parquet, .arrow, .tar, .csv, .tsv: all of it is the split "train"
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codistill.data.csv_file import kind_of, read_csv
+from codistill.data.folder import visible_files
+from codistill.errors import UserError
+
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of single files
+TABLES = (".csv", ".tsv")
+SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}  # names of CSV files
+_HOW = {
+    ".tar": "A WebDataset shard holds files such as 1.jpg and 1.cls for each image, with the same endings for all; "
+    '.cls is a whole number, words go into 1.json as {"label": "cat"}.',
+}
+_FOLDERS = (
+    "It should hold Parquet files or images in class folders (or Arrow files, WebDataset shards, train.csv), "
+    "and nothing else."
+)
+
+
+class Local(NamedTuple):
+    """Rows by split, and what they were read from."""
+
+    splits: Mapping[str, Any]  # datasets.Dataset
+    files: Iterable[Path]  # all that the pixels depend on
+    class_folders: bool = False
+
+
+def load_local(path: Path, name: str) -> Local:
+    """A folder or a file, which the user calls ``name``. Raises UserError for what cannot be read."""
+    import datasets
+
+    if path.is_file():
+        if path.suffix.lower() in TABLES:
+            return _from_tables({"train": path})
+        builder, file = BUILDERS[path.suffix.lower()], str(path)
+        loaded = explained(lambda: datasets.load_dataset(builder, data_files={"train": file}), path, name)
+        return Local(_flat(loaded), [path])
+    files = list(visible_files(path))
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        saved = explained(lambda: datasets.load_from_disk(str(path)), path, name)
+        return Local(saved if isinstance(saved, dict) else {"train": saved}, files)
+    tables = _tables(path)
+    if "train" in tables:
+        return _from_tables(tables)
+    loaded = explained(lambda: datasets.load_dataset(str(path)), path, name)
+    builder = next(iter(loaded.values())).info.builder_name
+    if builder == "csv":
+        raise UserError(
+            f"Data folder '{name}' holds CSV files, none of them train.csv. Give the file that lists the images."
+        )
+    return Local(_flat(loaded), files, class_folders=builder == "imagefolder")
+
+
+def _tables(folder: Path) -> dict[str, Path]:
+    """The CSV files of a folder that are named like a split. Raises UserError for two of one split."""
+    found: dict[str, Path] = {}
+    for split, names in SPLITS.items():
+        of_split = [folder / f"{name}{ending}" for name in names for ending in TABLES]
+        of_split = [file for file in of_split if file.is_file()]
+        if len(of_split) > 1:
+            raise UserError(f"Both '{of_split[0]}' and '{of_split[1]}' list {split} images. Leave one.")
+        if of_split:
+            found[split] = of_split[0]
+    return found
+
+
+def _from_tables(paths: Mapping[str, Path]) -> Local:
+    import datasets
+
+    tables = {split: read_csv(path) for split, path in paths.items()}
+    names = list(tables["train"].columns)
+    for split, table in tables.items():
+        if list(table.columns) != names:
+            raise UserError(
+                f"'{paths[split]}' has the columns {', '.join(table.columns)}, and '{paths['train']}' has "
+                f"{', '.join(names)}: give all of them the same."
+            )
+    kinds = {name: kind_of(cell for table in tables.values() for cell in table.columns[name]) for name in names}
+    splits, files = {}, [*paths.values()]
+    for split, (columns, image) in tables.items():
+        cells = {name: [kinds[name](cell) if cell else None for cell in columns[name]] for name in names}
+        splits[split] = datasets.Dataset.from_dict(cells).cast_column(image, datasets.Image(decode=False))
+        files += map(Path, columns[image])
+    return Local(splits, files)
+
+
+def _flat(splits: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of nested columns as columns: ``json`` with a label -> ``json.label``. Images are left alone.
+
+    Where in a shard a sample was is no label, and left out.
+    """
+    places = ("__key__", "__url__")
+    flat = {}
+    for split, rows in splits.items():
+        flat[split] = rows.remove_columns([name for name in places if name in rows.column_names]).flatten()
+    return flat
+
+
+def explained(load: Any, path: Path | None, name: str) -> Any:
+    """What ``load`` gives. Its errors, of dozens of kinds, become a UserError in the library's words and ours."""
+    try:
+        return load()
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the library's own error may say only that there was one
+            cause = cause.__cause__
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+        if path is None:
+            where = f"name (no such local folder, so it was looked up on the hub) '{name}'"
+            raise UserError(f"Data {where} could not be loaded: {reason}.") from error
+        what = "file" if path.is_file() else "folder"
+        kinds = {path.suffix.lower()} if path.is_file() else {file.suffix.lower() for file in visible_files(path)}
+        how = [text for ending, text in _HOW.items() if ending in kinds] or ([_FOLDERS] if what == "folder" else [])
+        raise UserError(" ".join([f"Data {what} '{name}' could not be loaded: {reason}.", *how])) from error

@@ -1,0 +1,154 @@
+"""The model card of an export: what it is, how it was trained, how good the file is, how to load it. No torch in here.
+
+The code in a card is run by tests, in the export's folder.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_READ_IMAGE = """\
+facts = json.load(open("export.json", encoding="utf-8"))
+height, width = facts["image_size"]
+image = Image.open("image.png").convert("RGB")
+image = {resized}
+pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1)[None] / 255  # (1, 3, height, width) in [0, 1]
+"""
+_RESIZED = {
+    "squash": "image.resize((width, height), Image.Resampling.BOX)",
+    "crop": "ImageOps.fit(image, (width, height), Image.Resampling.BOX)  # the central square",
+}
+
+_NORMALISE = """\
+mean, std = (torch.tensor(facts["preprocessing"][key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+"""
+
+_ANSWER = """\
+print(facts["class_names"][int(logits.argmax())])
+"""
+
+_CODE = {
+    "onnx": (
+        "import json\n\nimport numpy as np\nimport onnxruntime\nfrom PIL import Image\n\n",
+        'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
+        'logits = session.run(["logits"], {"images": pixels})[0][0]\n',
+    ),
+    "torch": (
+        "import json\n\nimport numpy as np\nimport torch\nfrom PIL import Image\n\n",
+        'network = torch.export.load("model.pt2").module()  # a program: load only what you trust\n'
+        "logits = network(torch.from_numpy(pixels))[0]\n",
+    ),
+    "codistill": (
+        "import json\n\nimport numpy as np\nimport torch\nfrom PIL import Image\n\n"
+        "from codistill import load_student\n\n",
+        'student, _ = load_student("model.safetensors")\n'
+        + _NORMALISE
+        + "logits = student((torch.from_numpy(pixels) - mean) / std).logits[0]\n",
+    ),
+    "timm": (
+        "import json\n\nimport numpy as np\nimport timm\nimport torch\nfrom PIL import Image\n"
+        "from safetensors.torch import load_file\n\n",
+        'model = json.load(open("model.json", encoding="utf-8"))\n'
+        'network = timm.create_model(model["name"], num_classes=model["num_classes"], **model["settings"]).eval()\n'
+        'network.load_state_dict(load_file("model.safetensors"))\n'
+        + _NORMALISE
+        + "logits = network((torch.from_numpy(pixels) - mean) / std)[0]\n",
+    ),
+}
+
+_SHOWN_CLASSES = 20
+
+
+def card(facts: Mapping[str, Any]) -> str:
+    """README.md, from what is in export.json."""
+    run, accuracy = facts["run"], facts["test_accuracy"]
+    classes, (height, width) = facts["class_names"], facts["image_size"]
+    named = ", ".join(classes[:_SHOWN_CLASSES]) + (", ..." if len(classes) > _SHOWN_CLASSES else "")
+    sections = [
+        f"# {run['name']}: {facts['student']}\n\n"
+        f"A classifier of {width}x{height} images into {len(classes)} classes ({named}), "
+        f"{facts['parameters']:,} parameters, exported from a run of codistill as {_format(facts)}. "
+        f"It is {_which(facts)}: {facts['chosen']}.",
+        f"## Accuracy\n\n"
+        f"Measured again on this file, on all {accuracy['images']:,} test images: **{accuracy['exported']:.2f} %**. "
+        f"The same network in PyTorch: {accuracy['pytorch']:.2f} %. The run's own test at the end of training: "
+        f"{accuracy['run']:.2f} %.\n\n{_parity(facts)}",
+        f"## How it was trained\n\n{_training(run)}",
+        f"## How to use it\n\n{_input(facts)}\n\n"
+        f"```python\n{code(facts)}```\n\n"
+        "`codistill predict FOLDER IMAGE...` does the same, and makes images of any size ready exactly as training and "
+        "evaluation did: turned upright, transparent parts white, means over areas when shrinking.",
+        "## Limits\n\n"
+        "- It knows the classes above and no others, and gives every image one of them.\n"
+        "- Its accuracy is that on images like those it was trained on. Nothing is known of others.\n"
+        "- Its probabilities were not calibrated.",
+        "## License\n\nNot set. Whoever publishes this says here under which license; that of the data may bind it.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def code(facts: Mapping[str, Any]) -> str:
+    """Plain code that prints the class of image.png, to be run in the export's folder."""
+    kind = facts["network"]["library"] if facts["format"] == "safetensors" else facts["format"]
+    imports, answer = _CODE[kind]
+    resize = facts["preprocessing"]["resize"]
+    if resize == "crop":
+        imports = imports.replace("from PIL import Image\n", "from PIL import Image, ImageOps\n")
+    return imports + _READ_IMAGE.replace("{resized}", _RESIZED[resize]) + answer + _ANSWER
+
+
+def _format(facts: Mapping[str, Any]) -> str:
+    names = {
+        "safetensors": "plain weights (safetensors)",
+        "torch": "a program of torch.export",
+        "onnx": "ONNX",
+    }
+    return names[facts["format"]] + (" in 8 bits" if facts["quantized"] else "")
+
+
+def _which(facts: Mapping[str, Any]) -> str:
+    students = facts["run"]["students"]
+    name = facts["student"]
+    return f"the student `{name}` ({_model(students[name])})" if name in students else f"the {name}"
+
+
+def _model(model: str | Mapping[str, Any]) -> str:
+    if isinstance(model, str):
+        return model
+    settings = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
+    return f"{model['name']} with {settings}" if settings else str(model["name"])
+
+
+def _parity(facts: Mapping[str, Any]) -> str:
+    parity, accuracy = facts["parity"], facts["test_accuracy"]
+    same = f"{parity['equal_answers']:.2f} % of the answers are those of the network in PyTorch"
+    if facts["quantized"]:
+        cost = accuracy["pytorch"] - accuracy["exported"]
+        return (
+            f"Quantised to 8 bits (static, weights per channel, calibrated on {facts['calibration_images']:,} training "
+            f"images). That costs {cost:.2f} points of accuracy; {same}."
+        )
+    return (
+        f"{same}; logits differ by {parity['largest_difference']:.1e} at most ({parity['allowed_difference']:.1e} is "
+        "allowed)."
+    )
+
+
+def _training(run: Mapping[str, Any]) -> str:
+    lines = [
+        f"- Method: {run['method']['name']}. Peers: "
+        + "; ".join(
+            f"`{name}` ({_model(model)}; tasks: {', '.join(run['tasks'][name]) or 'none'})"
+            for name, model in run["students"].items()
+        ),
+        f"- Data: {run['told']}",
+        f"- {run['epochs']} epochs, batches of {run['batch_size']}, SGD with learning rate {run['optimizer']['lr']:g}, "
+        f"seed {run['seed']}, {run['precision']}",
+    ]
+    return "\n".join(lines)
+
+
+def _input(facts: Mapping[str, Any]) -> str:
+    text = f"Input: {facts['input']}. Output: {facts['output']}."
+    if facts["preprocessing"]["normalised_in_file"]:
+        return f"{text} The normalisation is part of the network: give it pixels as they are, divided by 255."
+    return f"{text} These are weights only: normalise by `mean` and `std` of export.json, as below."

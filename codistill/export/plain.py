@@ -1,0 +1,72 @@
+"""A student's weights under the names that plain code expects, and the normalisation that goes with them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from codistill.student import Student
+
+TIMM = "timm/"
+
+
+class Plain(NamedTuple):
+    """What rebuilds a network without its cohort."""
+
+    model: dict[str, Any]  # model.json: ``library``, and the ``name`` and ``settings`` with which it makes the network
+    weights: dict[str, Tensor]
+    mean: list[float]  # of the pixels in [0, 1] that this network is given, by which they are normalised
+    std: list[float]
+
+
+def plain(
+    student: Student,
+    model: str | Mapping[str, Any],
+    image_size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Plain:
+    """A student of ``model`` (a name, or a mapping with name and settings) for images normalised by mean and std.
+
+    One of timm becomes what ``timm.create_model(name, num_classes=K)`` loads; others keep their names, for
+    ``codistill.load_student``.
+    """
+    settings: dict[str, Any]
+    name, settings = (model, {}) if isinstance(model, str) else (model["name"], {**model})
+    settings = {key: value for key, value in settings.items() if key not in ("name", "pretrained")}
+    weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in student.state_dict().items()}
+    # What a student does to its images first belongs to their normalisation.
+    scale, shift = weights.get("input_scale"), weights.get("input_shift")
+    if name.startswith(TIMM) and "full_resolution_stem" not in settings:
+        timm_model: Any = getattr(student.backbone, "model", student.backbone)
+        if timm_model.pretrained_cfg.get("fixed_input_size"):
+            settings.setdefault("img_size", list(image_size))
+        weights = timm_weights(weights, timm_model.pretrained_cfg["classifier"])
+        if scale is not None and shift is not None:
+            mean, std = in_one_step(mean, std, scale.flatten().tolist(), shift.flatten().tolist())
+        facts = {"library": "timm", "name": name.removeprefix(TIMM), "settings": settings}
+    else:
+        facts = {"library": "codistill", "name": name, "settings": settings}
+    return Plain({**facts, "num_classes": student.classifier.out_features}, weights, list(mean), list(std))
+
+
+def timm_weights(weights: Mapping[str, Tensor], classifier: str) -> dict[str, Tensor]:
+    """A student's weights under the names that the timm model of its backbone has for them.
+
+    classifier: timm's name of the last layer, ``pretrained_cfg["classifier"]`` of the model.
+    """
+    prefix = "backbone.model." if any(key.startswith("backbone.model.") for key in weights) else "backbone."
+    return {
+        key.removeprefix(prefix) if key.startswith(prefix) else key.replace("classifier", classifier, 1): tensor
+        for key, tensor in weights.items()
+        if key.startswith((prefix, "classifier."))
+    }
+
+
+def in_one_step(
+    mean: Sequence[float], std: Sequence[float], scale: Sequence[float], shift: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """The mean and std that do in one step what (pixel - mean) / std * scale + shift does."""
+    stds = [s / by for s, by in zip(std, scale, strict=True)]
+    means = [m - plus * s for m, plus, s in zip(mean, shift, stds, strict=True)]
+    return means, stds

@@ -1,0 +1,105 @@
+"""From image files to class probabilities, by an export or a student of a run. No torch unless the network needs it.
+
+An image goes the way of evaluation: decoded, resized and given as pixels; the network normalises.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codistill import run_files
+from codistill.errors import UserError
+from codistill.export.reader import check_file, is_export, read_export
+from codistill.export.runtimes import Answer, Floats, open_network
+from codistill.export.which import BEST, choose_student
+from codistill.pixels.decode import decode
+from codistill.pixels.resize import Pixels, resize
+
+BATCH = 32
+
+
+class Prediction(NamedTuple):
+    """One image's most probable classes, the first the most probable."""
+
+    path: str
+    classes: list[tuple[str, float]]  # name, probability
+
+
+class Predictor:
+    """A network and what it needs to know of its images."""
+
+    def __init__(
+        self, answer: Answer, class_names: Sequence[str], image_size: tuple[int, int], how: str = "squash"
+    ) -> None:
+        self._answer, self.class_names, self.image_size, self._how = answer, list(class_names), image_size, how
+
+    def probabilities(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
+        """uint8 images of any size, (H, W, 3) each -> (B, K)."""
+        logits = self._answer(as_input(images, self.image_size, self._how)).astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def predict(
+        self, paths: Iterable[str], top: int = 5, broken: Callable[[str, str], None] | None = None
+    ) -> Iterator[Prediction]:
+        """Batch by batch, in order. ``broken`` is told the path of an image that cannot be read, and why.
+
+        Without it, such an image raises UserError.
+        """
+        paths = iter(paths)
+        while batch := list(islice(paths, BATCH)):
+            read = ((path, self._read(path, broken)) for path in batch)
+            images = [(path, pixels) for path, pixels in read if pixels is not None]
+            if not images:
+                continue
+            answers = self.probabilities([pixels for _, pixels in images])
+            for (path, _), probability in zip(images, answers, strict=True):
+                best = np.argsort(-probability, kind="stable")[:top]
+                yield Prediction(path, [(self.class_names[label], float(probability[label])) for label in best])
+
+    def _read(self, path: str, broken: Callable[[str, str], None] | None) -> Pixels | None:
+        """Of the network's size at once, for a batch of photographs would fill the memory."""
+        try:
+            return resize(decode(path), self.image_size, self._how)
+        except ValueError as error:
+            if broken is None:
+                raise UserError(f"'{path}': the image cannot be decoded: {error}.") from error
+            broken(path, f"the image cannot be decoded: {error}")
+            return None
+
+
+def as_input(images: Sequence[Pixels], size: tuple[int, int], how: str = "squash") -> Floats:
+    """uint8 (H, W, 3) each -> float32 (B, 3, height, width) in [0, 1]; ``how`` as of ``pixels.resize``."""
+    pixels = np.stack([resize(image, size, how) for image in images]).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255)
+
+
+def open_predictor(place: str | Path, student: str | None = None, *, trust: bool = False) -> Predictor:
+    """An export, or a student of a finished run (by default the best on validation images).
+
+    trust: as of ``codistill.export.runtimes.open_network``. Raises UserError for a folder that is neither, or damaged.
+    """
+    place = Path(place)
+    if is_export(place):
+        if student is not None:
+            raise UserError(f"'{place}' is an export, of one network: --student is for run folders.")
+        export = read_export(place)
+        return Predictor(open_network(export, trust=trust), export.class_names, export.image_size, export.resize)
+    if not (place / "config.yaml").exists():
+        raise UserError(f"'{place}' is neither an export nor a run folder: it has no export.json and no config.yaml.")
+    chosen = choose_student(place, student or BEST)
+    path = place / "students" / f"{chosen.name}.safetensors"
+    sha256 = run_files.read_summary(place).get("sha256", {}).get(chosen.name)
+    if sha256 is not None:
+        check_file(path, sha256)
+    from codistill.export import torch_runtime
+
+    answer, facts = torch_runtime.student_file(path)
+    height, width = facts["image_size"]
+    return Predictor(
+        answer, facts["class_names"], (height, width), facts.get("resize", "squash")
+    )  # older files say none

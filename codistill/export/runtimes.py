@@ -1,0 +1,50 @@
+"""An exported file as a function from pixels to logits, by whatever runs its format. No torch until it is needed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codistill.errors import UserError
+from codistill.export.reader import Export
+
+Floats = NDArray[np.float32]
+Answer = Callable[[Floats], Floats]  # pixels in [0, 1] (B, 3, H, W) -> logits (B, K)
+
+
+def open_network(export: Export, *, trust: bool = False) -> Answer:
+    """Raises UserError for a file that cannot be run here.
+
+    trust: needed for ``model.pt2``. That is a program, and ``torch.export.load`` runs code that one may hold.
+    """
+    if export.format == "onnx":
+        return _onnx(export)
+    from codistill.export import torch_runtime
+
+    if export.format == "safetensors":
+        return torch_runtime.weights(export)
+    if not trust:
+        raise UserError(
+            f"'{export.file}' is a program, and PyTorch may run code that such a file holds. If you wrote it or trust "
+            "who did, add --trust. Exports to onnx and safetensors hold no code."
+        )
+    return torch_runtime.program(export.file)
+
+
+def _onnx(export: Export) -> Answer:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"An ONNX export needs onnxruntime ({error}): pip install 'codistill[onnx]'.") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    try:
+        session = onnxruntime.InferenceSession(str(export.file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has a dozen kinds of its own
+        raise UserError(f"'{export.file}' cannot be run by onnxruntime: {str(error).splitlines()[0]}") from error
+
+    def answer(pixels: Floats) -> Any:
+        return session.run(["logits"], {"images": pixels})[0]
+
+    return answer

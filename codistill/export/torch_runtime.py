@@ -1,0 +1,72 @@
+"""Files that PyTorch runs, as functions from pixels to logits, on the CPU."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from codistill.errors import UserError
+from codistill.export.network import Deployed, OneStudent
+from codistill.export.reader import Export
+from codistill.export.runtimes import Answer, Floats
+from codistill.saved import load_student
+from codistill.weights import load_weights
+
+
+def student_file(path: Path) -> tuple[Answer, dict[str, Any]]:
+    """A student's file of a run -> its answer, and its facts."""
+    student, facts = load_student(path)
+    return _answer(Deployed(OneStudent(student), facts["mean"], facts["std"])), facts
+
+
+def program(path: Path) -> Answer:
+    """``model.pt2``. Only for files that are trusted."""
+    try:
+        return _answer(torch.export.load(path).module())
+    except Exception as error:  # its readers raise anything
+        raise UserError(f"'{path}' cannot be run: {str(error).splitlines()[0]}") from error
+
+
+def weights(export: Export) -> Answer:
+    """``model.safetensors``, in the network that ``model.json`` names."""
+    place = export.folder / "model.json"
+    try:
+        model = json.loads(place.read_text(encoding="utf-8"))
+        library, name, settings = model["library"], model["name"], model["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{place}' is damaged: {str(error).splitlines()[0]}") from error
+    if library == "timm":
+        network = _timm(export, name, settings)
+    else:
+        student, _ = load_student(export.file)
+        network = OneStudent(student)
+    preprocessing = export.facts["preprocessing"]
+    return _answer(Deployed(network, preprocessing["mean"], preprocessing["std"]).eval())
+
+
+def _timm(export: Export, name: str, settings: dict[str, Any]) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"'{export.folder}' needs timm ({error}): pip install timm.") from error
+    network: nn.Module = timm.create_model(name, num_classes=len(export.class_names), **settings).eval()
+    try:
+        loaded = load_file(export.file)
+    except SafetensorError as error:
+        raise UserError(f"'{export.file}' is damaged: {error}") from error
+    load_weights(network, loaded, str(export.file), f"timm's {name}")
+    return network
+
+
+def _answer(network: Callable[[Tensor], Tensor]) -> Answer:
+    def answer(pixels: Floats) -> Floats:
+        with torch.inference_mode():
+            logits: Floats = network(torch.from_numpy(pixels)).numpy()
+        return logits
+
+    return answer

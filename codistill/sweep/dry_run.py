@@ -1,0 +1,23 @@
+"""Two steps of a run that nobody keeps: does everything fit together, and do the numbers stay numbers?"""
+
+from codistill.config import RunConfig
+from codistill.engine.meter import Meter
+from codistill.engine.step import Step
+from codistill.experiment import build
+
+STEPS = 2
+
+
+def dry_run(config: RunConfig) -> None:
+    """Build a run and take its first steps. Raises UserError, or DivergedError for a loss that is not finite."""
+    experiment = build(config)
+    optimizer = experiment.runtime.optimizer(experiment.cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
+    step = Step(experiment.cohort, experiment.objective, optimizer, experiment.runtime, config.optimizer.clip_norm)
+    experiment.cohort.train()
+    meter = Meter()
+    for number, (batch, _) in enumerate(zip(experiment.loader.epoch(0), range(STEPS), strict=False)):
+        losses, total = step.forward(batch, progress=number / STEPS)
+        step.backward(total)
+        step.update(config.optimizer.lr)
+        meter.update(losses)
+    meter.read()

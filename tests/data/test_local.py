@@ -1,0 +1,272 @@
+"""Local data of every kind: the same images, read to the same pixels, with the names of their classes."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from odd_files import encode, noise, write_class_folders, write_parquet
+from PIL import Image
+
+from codistill import load_student, runs
+from codistill.config import make_config
+from codistill.data import open_source, prepare
+from codistill.data.decode import decode
+from codistill.errors import UserError
+
+CLASSES = ["ash", "oak"]
+GREY = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4)
+WIDE = Image.fromarray((np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8))
+ODD = {
+    "grey": encode(GREY),
+    "grey with alpha": encode(Image.merge("LA", (GREY, GREY))),
+    "alpha": encode(Image.merge("RGBA", (*noise(1).split(), GREY))),
+    "palette": encode(noise(2).convert("P", palette=Image.Palette.ADAPTIVE)),
+    "16 bits": encode(WIDE),
+    "one bit": encode(GREY.convert("1")),
+    "CMYK": encode(noise(3).convert("CMYK"), "JPEG"),
+    "a single pixel": encode(noise(4, size=(1, 1))),
+}
+# The single pixel is enlarged. Of each class as many, and as many more, so that parts can be held out.
+FILES = [*ODD.values(), *(encode(noise(seed)) for seed in range(10, 22))]
+LABELS = [CLASSES[place % 2] for place in range(len(FILES))]
+
+
+def ending(content: bytes) -> str:
+    return "jpg" if content[:2] == b"\xff\xd8" else "png"
+
+
+def class_folders(split: str, files: list[bytes], labels: list[str]) -> None:
+    for number, (content, label) in enumerate(zip(files, labels, strict=True)):
+        folder = Path("data", split, label)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:02}.{ending(content)}").write_bytes(content)
+
+
+def rows_of(files: list[bytes], labels: list[str]) -> datasets.Dataset:
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=CLASSES))
+    cells = [{"bytes": content, "path": None} for content in files]
+    columns = {"image": cells, "label": [CLASSES.index(label) for label in labels]}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def parquet(split: str, files: list[bytes], labels: list[str]) -> None:
+    Path("data").mkdir(exist_ok=True)
+    rows_of(files, labels).to_parquet(f"data/{split}.parquet")
+
+
+def arrow(split: str, files: list[bytes], labels: list[str]) -> None:
+    rows_of(files, labels).save_to_disk("saved")
+    Path("data").mkdir(exist_ok=True)
+    (stream,) = Path("saved").glob("*.arrow")
+    stream.rename(f"data/{split}.arrow")
+
+
+def saved(split: str, files: list[bytes], labels: list[str]) -> None:
+    try:
+        splits = dict(datasets.load_from_disk("data"))
+        splits = {name: datasets.Dataset.from_dict(rows.to_dict(), rows.features) for name, rows in splits.items()}
+    except FileNotFoundError:
+        splits = {}
+    datasets.DatasetDict({**splits, split: rows_of(files, labels)}).save_to_disk("data")
+
+
+def tar(split: str, files: list[bytes], labels: list[str]) -> None:
+    Path("data").mkdir(exist_ok=True)
+    with tarfile.open(f"data/{split}-000.tar", "w") as shard:
+        for number, (content, label) in enumerate(zip(files, labels, strict=True)):
+            for name, member in (("img", content), ("json", json.dumps({"label": label, "id": number}).encode())):
+                # one ending for all, as such shards have: Pillow looks into the file, not at its name
+                info = tarfile.TarInfo(f"{number:05}.{'png' if name == 'img' else name}")
+                info.size = len(member)
+                shard.addfile(info, io.BytesIO(member))
+
+
+def csv(split: str, files: list[bytes], labels: list[str]) -> None:
+    lines = ["file,label"]
+    for number, (content, label) in enumerate(zip(files, labels, strict=True)):
+        path = Path("data", "images", f"{split}-{number:02}.{ending(content)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        lines.append(f"images/{path.name},{label}")
+    Path("data", f"{split}.csv").write_text("\n".join(lines))
+
+
+KINDS: dict[str, Callable[[str, list[bytes], list[str]], None]] = {
+    "class folders": class_folders,
+    "parquet": parquet,
+    "arrow": arrow,
+    "saved": saved,
+    "tar": tar,
+    "csv": csv,
+}
+SINGLE = {"parquet": "train.parquet", "arrow": "train.arrow", "tar": "train-000.tar", "csv": "train.csv"}
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+
+
+def expected_pixels() -> set[bytes]:
+    """Of the images of 8x8 pixels."""
+    return {decode(io.BytesIO(content)).tobytes() for content in FILES if content is not ODD["a single pixel"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_images_of_every_kind_of_data_have_the_pixels_that_a_viewer_shows(kind: str) -> None:
+    KINDS[kind]("train", FILES, LABELS)
+    source = open_source("./data")
+    assert source.class_names == ("ash", "oak")
+    assert source.splits == ("train",)
+    pixels = source.pixels("train", np.arange(len(FILES)), 8)
+    assert len(expected_pixels()) == len(FILES) - 1
+    found = {image.numpy().tobytes(): label for image, label in zip(pixels, source.labels("train"), strict=True)}
+    assert expected_pixels() <= found.keys()
+    for content, label in zip(FILES, LABELS, strict=True):
+        if content is not ODD["a single pixel"]:
+            assert source.class_names[found[decode(io.BytesIO(content)).tobytes()]] == label
+    (single,) = [image for image in pixels if image.numpy().tobytes() not in expected_pixels()]
+    assert (single == single[0, 0]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_splits_are_found_by_their_names(kind: str, name: str) -> None:
+    if kind == "saved" and name == "val":
+        pytest.skip("a saved data set names its splits itself")
+    for split, start in (("train", 10), ("test", 20), (name, 30)):
+        KINDS[kind](split, [encode(noise(seed)) for seed in range(start, start + 8)], CLASSES * 4)
+    splits = prepare(open_source("data"))
+    assert [len(part) for part in splits if part is not None] == [8, 8, 8]
+    for part, start in zip(splits, (10, 30, 20), strict=True):
+        assert part is not None
+        assert {image.numpy().tobytes() for image in part.pixels} == {
+            np.array(noise(seed)).tobytes() for seed in range(start, start + 8)
+        }
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_a_single_file_is_given_by_its_name_and_split_by_the_shares_asked_for(kind: str) -> None:
+    KINDS[kind]("train", [encode(noise(seed)) for seed in range(40)], CLASSES * 20)
+    splits = prepare(open_source(f"data/{SINGLE[kind]}"), test=0.25, validation=0.2)
+    assert [len(part) for part in splits if part is not None] == [24, 6, 10]
+    assert all(torch.bincount(part.labels).unique().numel() == 1 for part in splits if part is not None)
+    again = prepare(open_source(f"data/{SINGLE[kind]}"), test=0.25, validation=0)
+    assert torch.equal(again.test.pixels, splits.test.pixels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_student_knows_the_names_of_its_classes(kind: str, tmp_path: Path) -> None:
+    files = [encode(noise(seed)) for seed in range(20)]
+    KINDS[kind]("train", files, ["eine Ulme", "ash"] * 10 if kind == "csv" else ["oak", "ash"] * 10)
+    settings = {"method": "independent", "tasks": "none", "epochs": 1, "batch_size": 4}
+    config = make_config({"students": {"a": "resnet8", "b": "resnet8"}, "data": "./data", **settings})
+    from cohorts import Silent
+
+    runs.train(config, tmp_path / "run", Silent())
+    _, facts = load_student(tmp_path / "run" / "students" / "a.safetensors")
+    assert facts["class_names"] == (["ash", "eine Ulme"] if kind == "csv" else ["ash", "oak"])
+
+
+def test_numbers_in_cls_files_are_classes() -> None:
+    Path("data").mkdir()
+    with tarfile.open("data/shard.tar", "w") as shard:
+        for number in range(6):
+            for name, content in (("png", encode(noise(number))), ("cls", str(10 * (number % 3)).encode())):
+                info = tarfile.TarInfo(f"{number}.{name}")
+                info.size = len(content)
+                shard.addfile(info, io.BytesIO(content))
+    source = open_source("data")
+    assert source.class_names == ("0", "10", "20")
+    assert source.labels("train").tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def listed(*lines: str, name: str = "list.csv") -> None:
+    write_class_folders("images", ["x"], count=4)
+    Path(name).write_text("\n".join(lines), encoding="utf-8-sig")  # as spreadsheets write it
+
+
+def paths(*labels: str, between: str = ",") -> list[str]:
+    return [f"images/x/{number}.png{between}{label}" for number, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["10", "9", "10", "9"], ("9", "10")),  # in the order of numbers
+        (["007", "7", "007", "7"], ("007", "7")),
+        (["NA", "None", "NA", "null"], ("NA", "None", "null")),
+        (['"oak, old"', "Ulme ü", " oak ", '"oak, old"'], ("Ulme ü", "oak", "oak, old")),
+    ],
+)
+def test_labels_of_a_csv_file_keep_their_words(labels: list[str], names: tuple[str, ...]) -> None:
+    listed("path,kind", *paths(*labels))
+    source = open_source("list.csv")
+    assert source.class_names == names
+    assert len(source.labels("train")) == 4
+
+
+def test_tabs_other_columns_and_absolute_paths_are_read() -> None:
+    lines = [f"{line}\t{number}" for number, line in enumerate(paths("a", "b", "a", "b", between="\t"))]
+    lines[2] = str(Path(lines[2].split("\t")[0]).absolute()) + "\ta\t2"
+    listed("path\tkind\tid", *lines, name="list.tsv")
+    with pytest.raises(UserError, match=r"Set data\.label to one of: kind, id"):
+        open_source("list.tsv")
+    assert open_source("list.tsv", label="kind").class_names == ("a", "b")
+
+
+def test_a_label_that_is_a_number_in_one_split_and_a_word_in_another_is_one_class() -> None:
+    write_class_folders("data/images", ["x"], count=4)
+    for split, labels in (("train", ["1", "x", "1", "x"]), ("test", ["1", "1", "x", "x"])):
+        Path("data", f"{split}.csv").write_text("\n".join(["path,label", *paths(*labels)]))
+    Path("data", "test.csv").write_text("\n".join(["path,label", *paths("1", "x")]))
+    assert open_source("data").class_names == ("1", "x")
+    Path("data", "test.csv").write_text("\n".join(["path,label", *paths("1", "1")]))
+    assert open_source("data").labels("test").tolist() == [0, 0]
+
+
+def test_a_changed_image_that_a_csv_file_lists_is_decoded_again() -> None:
+    listed("path,kind", *paths("a", "b", "a", "b"))
+    before = open_source("list.csv").pixels("train", np.arange(4), None)
+    assert torch.equal(open_source("list.csv").pixels("train", np.arange(4), None), before)
+    Path("images/x/2.png").write_bytes(encode(noise(99)))
+    after = open_source("list.csv").pixels("train", np.arange(4), None)
+    assert [torch.equal(one, other) for one, other in zip(before, after, strict=True)] == [True, True, False, True]
+
+
+def test_splits_that_number_their_classes_otherwise_are_refused() -> None:
+    parts = {}
+    for split, names in (("train", CLASSES), ("test", CLASSES[::-1])):
+        write_parquet(
+            {"img": [{"bytes": encode(noise()), "path": None}] * 4, "label": [0, 1] * 2},
+            {"img": datasets.Image(), "label": datasets.ClassLabel(names=names)},
+            f"{split}/data.parquet",
+        )
+        parts[split] = datasets.Dataset.from_parquet(f"{split}/data.parquet")
+    datasets.DatasetDict(parts).save_to_disk("data")
+    with pytest.raises(UserError, match="column 'label' of split 'test' is not of the same kind"):
+        open_source("./data")
+
+
+def test_photos_of_differing_sizes_are_brought_to_one_in_proportion_if_asked_for() -> None:
+    write_class_folders("data/a", ["ash", "oak"], size=(12, 8))
+    write_class_folders("data/b", ["ash", "oak"], size=(8, 16))
+    Path("data/train").mkdir()
+    for part in ("a", "b"):
+        for name in CLASSES:
+            for path in Path("data", part, name).iterdir():
+                Path("data/train", name).mkdir(exist_ok=True)
+                path.rename(Path("data/train", name, f"{part}{path.name}"))
+    source = open_source("data")
+    with pytest.raises(UserError, match=r"different sizes .*Set data.image_size, such as 224, and data.resize=crop"):
+        prepare(source)
+    cropped = prepare(source, image_size=8, resize="crop").train.pixels
+    assert cropped.shape[1:] == (8, 8, 3)
+    assert not torch.equal(cropped, prepare(source, image_size=8).train.pixels)

@@ -1,0 +1,75 @@
+"""Runs with any augmentation are resumed exactly, and never on other images than they began with."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from cohorts import Silent
+from odd_files import encode, noise, write_class_folders
+
+from codistill import runs
+from codistill.config import make_config
+from codistill.engine.recorder import Recorder
+from codistill.errors import UserError
+
+SETTINGS: dict[str, Any] = {
+    "students": {"a": "resnet8", "b": "resnet8"},
+    "tasks": ["rotation", "none"],
+    "batch_size": 8,
+    "epochs": 2,
+    "data": "./data",
+}
+AUGMENTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "everything": {"augment": {"crop": "resized", "policy": "rand", "mixup": 0.2, "cutmix": 1.0}, "order": "balanced"},
+    "trivial": {"augment": {"crop": "none", "policy": "trivial"}},
+}
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    write_class_folders("data", count=20)
+
+
+def killed_after_an_epoch(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    after_epoch = Recorder.after_epoch
+
+    def killed(self: Recorder, epoch: int) -> None:
+        after_epoch(self, epoch)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_epoch", killed)
+        with pytest.raises(Killed):
+            runs.train(make_config(config), Path("run"), Silent())
+    return Path("run")
+
+
+@pytest.mark.parametrize("way", AUGMENTS)
+def test_a_run_with_any_augmentation_is_resumed_exactly(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {**SETTINGS, **AUGMENTS[way]}
+    runs.train(make_config(config), Path("whole"), Silent())
+    run = killed_after_an_epoch(config, monkeypatch)
+    runs.train(runs.read_run_config(run), run, Silent(), resume=True)
+    whole, resumed = (torch.load(Path(name, "checkpoint.pt"))["cohort"] for name in ("whole", "run"))
+    torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
+
+
+def test_a_run_is_not_resumed_on_other_images_than_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = killed_after_an_epoch(SETTINGS, monkeypatch)
+    before = (run / "checkpoint.pt").read_bytes()
+    for path in Path("data").rglob("*.png"):
+        path.write_bytes(encode(noise(1000 + int(path.stem))))
+    with pytest.raises(UserError, match=r"training images of data './data' are not those that the run in 'run' began"):
+        runs.train(runs.read_run_config(run), run, Silent(), resume=True)
+    assert (run / "checkpoint.pt").read_bytes() == before
+    write_class_folders("data", count=20)  # as they were, but for their times
+    runs.train(runs.read_run_config(run), run, Silent(), resume=True)

@@ -1,0 +1,56 @@
+"""What is said of the training images before training."""
+
+import pytest
+import torch
+
+from codistill.config import make_config
+from codistill.data import Images, fingerprint, imbalance, is_grey
+from codistill.data.images import channel_statistics
+from codistill.experiment import build
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def images(labels: list[int], grey: bool = False) -> Images:
+    pixels = torch.randint(0, 256, (len(labels), 4, 4, 1 if grey else 3), dtype=torch.uint8, generator=GENERATOR)
+    return Images(pixels.expand(-1, -1, -1, 3).contiguous(), torch.tensor(labels), ("ash", "elm", "oak"))
+
+
+def test_classes_of_very_different_sizes_are_told_with_what_to_do() -> None:
+    assert imbalance(images([0] * 9 + [1] * 2 + [2] * 3)) is None
+    said = imbalance(images([0] * 3 + [1] * 1200 + [2] * 4))
+    assert said is not None
+    assert "class 'elm' has 1,200, class 'ash' 3. order=balanced" in said
+
+
+def test_grey_images_are_known_by_their_channels() -> None:
+    assert is_grey(images([0, 1, 2] * 5, grey=True))
+    assert not is_grey(images([0, 1, 2] * 5))
+
+
+def test_a_task_of_colours_on_grey_images_is_told() -> None:
+    with_colour = {"tasks": [["rotation", "colour"], "none"], "data": {"name": "digits", "per_class": 4}}
+    warnings = build(make_config({**with_colour, "batch_size": 20})).warnings
+    assert any("task 'colour' of student 'resnet8_1'" in warning and "grey" in warning for warning in warnings)
+    in_colours = {**with_colour, "data": {"name": "synthetic", "image_size": 8, "classes": 4}}
+    assert not build(make_config({**in_colours, "batch_size": 20})).warnings
+
+
+@pytest.mark.parametrize("row", [0, 777])
+def test_a_fingerprint_knows_of_every_pixel_label_and_class_name(row: int) -> None:
+    one = images([0, 1, 2] * 300)
+
+    def of(some: Images) -> str:
+        return fingerprint(some, *channel_statistics(some.pixels))
+
+    assert of(one) == of(Images(one.pixels.clone(), one.labels.clone(), one.class_names))
+    pixels = one.pixels.clone()
+    pixels[row, 2, 1, 0] ^= 1
+    labels = one.labels.clone()
+    labels[row] = (labels[row] + 1) % 3
+    changed = [
+        Images(pixels, one.labels, one.class_names),
+        Images(one.pixels, labels, one.class_names),
+        Images(one.pixels, one.labels, ("ash", "elm", "fir")),
+    ]
+    assert len({of(one), *map(of, changed)}) == 4

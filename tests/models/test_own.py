@@ -1,0 +1,72 @@
+"""A user's own backbone, named by module and function."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cohorts import Silent
+
+from codistill import UserError, load_student, runs
+from codistill.config import make_config
+from codistill.models import make_backbone
+
+NETS = """
+from torch import nn
+from codistill.models import Staged
+
+def make(*, width=8):
+    return Staged(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, width, 3, 2, 1), width=width)
+
+def plain():
+    return nn.Linear(2, 3)
+
+def nothing():
+    return None
+
+PI = 3.14
+"""
+
+
+@pytest.fixture(autouse=True)
+def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_nets.py").write_text(NETS)
+    (tmp_path / "broken_nets.py").write_text("import there_is_no_such_module\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("no_nets_at_all:make", "module 'no_nets_at_all' cannot be imported: No module named 'no_nets_at_all'"),
+        ("broken_nets:make", "cannot be imported: No module named 'there_is_no_such_module'"),
+        ("own_nets:make_it", "'own_nets' has no 'make_it'"),
+        ("own_nets:PI", "should be a class or a function, is a float"),
+        ("own_nets:nothing", "should make a torch.nn.Module, made a NoneType"),
+        ("own_nets:plain", "makes a Linear that lacks forward_intermediates, forward_head, head_hidden_size"),
+        ({"name": "own_nets:make", "depth": 3}, "does not take these settings: got an unexpected .* 'depth'"),
+    ],
+)
+def test_what_makes_no_backbone_is_explained(model: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_backbone(model)
+
+
+def test_a_student_of_ones_own_trains_and_is_loaded_by_who_trusts_the_file(tmp_path: Path) -> None:
+    given = {
+        "students": [{"name": "own_nets:make", "width": 12}, "resnet8"],
+        "tasks": "none",
+        "method": "dml",
+        "data": {"name": "digits", "per_class": 4},
+        "batch_size": 20,
+        "epochs": 1,
+    }
+    run = tmp_path / "run"
+    summary = runs.train(make_config(given), run, Silent())
+    assert list(runs.read_run_config(run).students) == ["own_nets_make", "resnet8"]
+    assert runs.evaluate_run(run)[0]._asdict() == summary["test_accuracy"]
+    file = run / "students" / "own_nets_make.safetensors"
+    with pytest.raises(UserError, match=r"of the factory 'own_nets:make'. Loading it runs that function"):
+        load_student(file)
+    student, facts = load_student(file, run_factory=True)
+    assert student.classifier.in_features == 12
+    assert facts["model"] == {"name": "own_nets:make", "width": 12}

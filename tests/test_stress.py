@@ -1,0 +1,173 @@
+"""The collapse test: each harm reaches one student only, exactly, and the table is what it says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cohorts import make_batch, make_cohort
+from safetensors.torch import load_file
+
+from codistill import UserError, runs
+from codistill.config import make_config
+from codistill.display import Silent
+from codistill.engine.checkpoint import read
+from codistill.experiment import build, fresh_student
+from codistill.poison import wrong_labels
+from codistill.stress import harms, stress_entries, table
+
+PAIR = {"a": "resnet8", "b": "resnet8"}
+TINY = {"students": PAIR, "epochs": 2, "batch_size": 32, "data": {"per_class": 12, "name": "digits"}}
+
+
+def test_wrong_labels_are_a_fixed_share_of_random_ones() -> None:
+    labels = torch.arange(1000) % 10
+    told = wrong_labels(labels, 10, 0.4, seed=3)
+    assert torch.equal(told, wrong_labels(labels, 10, 0.4, seed=3))
+    assert 0.3 < (told != labels).float().mean() < 0.4  # a tenth of the 40 % is right by chance
+    assert not torch.equal(told, wrong_labels(labels, 10, 0.4, seed=4))
+
+
+def test_other_labels_reach_the_losses_of_their_student_and_no_other() -> None:
+    cohort, _ = make_cohort(PAIR, ["rotation", "rotation"], method="dml")
+    cohort.eval()
+    batch = make_batch()
+    fine = cohort(batch)
+    harmed = cohort(batch._replace(told={"b": batch.labels.roll(1)}))
+    assert {name for name in fine if not torch.equal(fine[name], harmed[name])} == {"b/ce", "b/rotation"}
+
+
+def test_every_image_keeps_its_wrong_label_for_all_of_training() -> None:
+    loader = build(make_config({**TINY, "poison": {"student": "b", "random_labels": 0.8}})).loader
+    told: list[dict[int, int]] = []
+    for epoch in (0, 1):
+        own: dict[int, int] = {}
+        for step in range(len(loader)):
+            rows, batch = loader.at(epoch * len(loader) + step)
+            assert batch.told is not None
+            assert set(batch.told) == {"b"}
+            own |= dict(zip(rows.tolist(), batch.told["b"].tolist(), strict=True))
+        told.append(own)
+    both = told[0].keys() & told[1].keys()
+    assert both
+    assert all(told[0][row] == told[1][row] for row in both)
+
+
+def test_the_learning_rate_is_that_student_s_alone() -> None:
+    config = make_config({**TINY, "poison": {"student": "b", "learning_rate": 10.0}})
+    experiment = build(config)
+    groups = experiment.runtime.optimizer(experiment.cohort, {"b": 10.0}, lr=0.1).param_groups
+    assert {group["name"]: group["lr_factor"] for group in groups if group["name"][0] in "ab"} == {
+        "a": 1.0,
+        "a/rotation": 1.0,
+        "b": 10.0,
+        "b/supcon": 10.0,
+    }
+
+
+def test_a_student_is_drawn_anew_exactly_at_its_step_and_a_resumed_run_is_the_same(tmp_path: Path) -> None:
+    config = make_config({**TINY, "method": "dml", "tasks": "none", "poison": {"student": "b", "reinitialise": 0.5}})
+    runs.train(config, tmp_path / "whole", Silent())
+    fresh = fresh_student(build(config), "b").state_dict()
+
+    class Ended(Exception):
+        pass
+
+    class EndsInTheSecondEpoch(Silent):
+        def tick(self, progress) -> None:  # type: ignore[no-untyped-def]
+            if progress.epoch == 2:
+                raise Ended
+
+    with pytest.raises(Ended):
+        runs.train(config, tmp_path / "cut", EndsInTheSecondEpoch())
+    saved = read(tmp_path / "cut" / "checkpoint.pt")["cohort"]
+    own = {key.removeprefix("students.b."): value for key, value in saved.items() if key.startswith("students.b.")}
+    assert all(torch.equal(own[key], fresh[key]) for key in fresh)
+    runs.train(config, tmp_path / "cut", Silent(), resume=True)
+    whole, cut = (json.loads((tmp_path / run / "summary.json").read_text()) for run in ("whole", "cut"))
+    assert whole["test_accuracy"] == cut["test_accuracy"]
+    for name in PAIR:
+        one, other = (load_file(tmp_path / run / "students" / f"{name}.safetensors") for run in ("whole", "cut"))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"poison": {"student": "c", "random_labels": 0.5}}, "Unknown student in poison 'c'. .*Choices: a, b"),
+        ({"poison": {"student": "b"}}, "poison should name a student and one of random_labels"),
+        ({"poison": {"student": "b", "random_labels": 0.5, "learning_rate": 2}}, "one of random_labels"),
+        ({"poison": {"student": "b", "random_labels": 1.5}}, "random_labels"),
+        ({"poison": {"student": "b", "labels": 0.5}}, "labels"),
+        (
+            {"poison": {"student": "b", "random_labels": 0.5}, "augment": {"mixup": 0.2}, "tasks": "none"},
+            "do not go together",
+        ),
+    ],
+)
+def test_a_poison_that_makes_no_sense_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_config({**TINY, **changes})
+
+
+def test_a_shared_trunk_cannot_be_poisoned() -> None:
+    poison = {"student": "b", "learning_rate": 10.0}
+    with pytest.raises(UserError, match="method 'one' shares a trunk"):
+        build(make_config({**TINY, "method": "one", "tasks": "none", "poison": poison}))
+
+
+def test_the_control_is_always_trained_and_listens_to_nobody() -> None:
+    names = [name for name, _ in stress_entries(TINY, ["dml"], {"labels80": 2, "reinit": 1})]
+    assert names == [
+        "independent_healthy-seed0",
+        "dml_healthy-seed0",
+        "dml_labels80-seed0",
+        "dml_reinit-seed0",
+        "independent_healthy-seed1",
+        "dml_healthy-seed1",
+        "dml_labels80-seed1",
+    ]
+
+
+def test_a_smaller_peer_is_another_model() -> None:
+    (entry,) = [
+        entry.config
+        for entry in stress_entries(
+            {**TINY, "students": {"a": "resnet20", "b": "resnet20"}}, ["dml"], {"small": 1}, smaller="resnet8"
+        )
+        if entry.name == "dml_small-seed0"
+    ]
+    assert entry.students == {"a": "resnet20", "b": "resnet8"}
+    with pytest.raises(UserError, match="add --smaller MODEL"):
+        stress_entries(TINY, ["dml"], {"small": 1})
+    with pytest.raises(UserError, match=r"Unknown poison 'lr100'. Did you mean 'lr10'"):
+        stress_entries(TINY, ["dml"], {"lr100": 1})
+
+
+def test_the_table_pairs_runs_by_seed(tmp_path: Path) -> None:
+    accuracies = {
+        "independent_healthy": [50.0, 60.0],
+        "dml_healthy": [52.0, 61.0],
+        "dml_labels80": [49.0, 56.0],
+    }
+    entries = stress_entries(TINY, ["dml"], {"labels80": 2})
+    for entry in entries:
+        method, _, seed = entry.name.rpartition("-seed")
+        (tmp_path / entry.name).mkdir()
+        test = {"students": {"a": accuracies[method][int(seed)], "b": 0.0}, "teacher": None, "ensemble": 0.0}
+        summary = {
+            "test_accuracy": test,
+            "parameters": {"students": {}, "training_only": 0},
+            "seconds": 1.0,
+            "seed": int(seed),
+        }
+        (tmp_path / entry.name / "summary.json").write_text(json.dumps(summary))
+    rows = harms(entries, tmp_path, "a")
+    assert [(row.poison, row.minus_alone, row.minus_healthy) for row in rows] == [
+        ("healthy", [2.0, 1.0], [0.0, 0.0]),
+        ("labels80", [-1.0, -4.0], [-3.0, -5.0]),
+    ]
+    assert table(rows) == (
+        ["peer", "dml", "seeds"],
+        [["healthy", "+1.50 ± 0.71", "2"], ["labels80", "-2.50 ± 2.12", "2"]],
+    )

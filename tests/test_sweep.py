@@ -1,0 +1,134 @@
+"""Sweeps: what a file asks for, and training it in processes that may be stopped, fail, or be started again."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codistill import UserError
+from codistill.engine.stopping import StopRequest
+from codistill.recipe import read_overrides
+from codistill.sweep.dry_run import dry_run
+from codistill.sweep.plan import read_sweep
+from codistill.sweep.queue import Job, train_all
+
+SHORT = "base: {epochs: 1, data.per_class: 12, batch_size: 32, method: independent, tasks: none}\n"
+
+
+def written(folder: Path, text: str, name: str = "tiny.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_all_rows_come_with_their_first_seed_before_any_comes_with_its_second(tmp_path: Path) -> None:
+    text = "rows: {dml: {method: dml, tasks: none}, mine: {seeds: [7]}}\nseeds: 2"
+    assert [entry.name for entry in read_sweep(written(tmp_path, text))] == ["dml-seed0", "mine-seed7", "dml-seed1"]
+
+
+def test_a_grid_is_every_combination_within_each_row(tmp_path: Path) -> None:
+    text = "rows: {dml: {method: dml}}\ngrid: {optimizer.lr: [0.05, 0.1], tasks: {none: none, turns: [rotation, none]}}"
+    entries = {entry.name: entry.config for entry in read_sweep(written(tmp_path, text))}
+    assert list(entries) == [f"dml_{lr}_{task}-seed0" for lr in (0.05, 0.1) for task in ("none", "turns")]
+    assert entries["dml_0.05_turns-seed0"].optimizer.lr == 0.05
+    assert [task.name for task in entries["dml_0.1_turns-seed0"].tasks[0]] == ["rotation"]
+
+
+def test_a_recipe_beside_the_file_is_the_base_and_keys_of_the_command_line_come_last(tmp_path: Path) -> None:
+    written(tmp_path, "epochs: 5\nbatch_size: 64\nmethod: dml", "recipe.yaml")
+    sweep = written(tmp_path, "base: recipe.yaml\nrows: {a: {batch_size: 32}}")
+    ((_, config),) = read_sweep(sweep, read_overrides(["epochs=7"]))
+    assert (config.epochs, config.batch_size, config.method.name) == (7, 32, "dml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("row: {}", "Unknown key in sweep .* 'row'. Did you mean 'rows'"),
+        ("rows: [dml]", "rows should hold keys and values"),
+        ("rows: {a: {method: dmll}}", "row 'a': Unknown method 'dmll'"),
+        ("rows: {a/b: {}}", "'a/b' names a folder"),
+        ("rows: {a: {}, A: {epochs: 3}}", "two runs are called 'a-seed0'"),
+        ("rows: {a: {}, b: {}}", "'a-seed0' and 'b-seed0' are the same run"),
+        ("grid: {tasks: [[rotation, none]]}", "grid.tasks should be a list of words and numbers, or a mapping"),
+        ("grid: {epochs: []}", "grid.epochs should be a list"),
+        ("seeds: 0", "seeds should be a number of 1 or more"),
+        ("seeds: [-1]", "seeds should be a number of 1 or more"),
+        ("base: nowhere.yaml", "nowhere.yaml' does not exist"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_said_before_anything_is_trained(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_sweep(written(tmp_path, text))
+
+
+def test_the_seed_is_not_for_the_command_line_to_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="seed is what a sweep varies"):
+        read_sweep(written(tmp_path, "seeds: 2"), {"seed": 1})
+
+
+def test_a_dry_run_finds_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    (good, _), (bad, _) = [
+        (entry.config, entry.name)
+        for entry in read_sweep(written(tmp_path, SHORT + "rows: {good: {}, bad: {optimizer.lr: 1e38}}"))
+    ]
+    dry_run(good)
+    with pytest.raises(Exception, match="NaN or infinite"):
+        dry_run(bad)
+
+
+def sweep(path: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "codistill", "sweep", str(path), "--out", str(out), *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_failed_run_stops_no_other_and_what_is_finished_is_not_trained_again(tmp_path: Path) -> None:
+    path = written(tmp_path, SHORT + "rows: {bad: {optimizer.lr: 1e38}, good: {}}")
+    done = sweep(path, tmp_path / "out", "--jobs", "2")
+    assert done.returncode == 1
+    assert "Failed: bad-seed0: Training diverged" in " ".join(done.stderr.split())
+    summary = tmp_path / "out" / "good-seed0" / "summary.json"
+    before = summary.read_bytes()
+    again = sweep(path, tmp_path / "out", "--list")
+    assert again.returncode == 0
+    assert "finished" in again.stdout
+    path.write_text(SHORT + "rows: {good: {}, late: {optimizer.lr: 0.05}}")
+    assert sweep(path, tmp_path / "out").returncode == 0
+    assert summary.read_bytes() == before
+    assert (tmp_path / "out" / "late-seed0" / "summary.json").exists()
+
+
+def test_a_finished_run_that_was_told_otherwise_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, SHORT)
+    (entry,) = read_sweep(path)
+    (tmp_path / "tiny-seed0").mkdir()
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(entry.config.to_yaml())
+    assert Job(entry, tmp_path).state == "waiting"
+    path.write_text(SHORT.replace("epochs: 1", "epochs: 3"))
+    (changed,) = read_sweep(path)
+    with pytest.raises(UserError, match=r"trained otherwise than the sweep says now; it differs in epochs"):
+        Job(changed, tmp_path)
+
+
+def test_a_stopped_sweep_saves_its_run_and_goes_on_with_it(tmp_path: Path) -> None:
+    (entry,) = read_sweep(written(tmp_path, SHORT.replace("epochs: 1", "epochs: 400")))
+    job, stop = Job(entry, tmp_path), StopRequest(lambda text: None)
+
+    def stop_after_an_epoch(jobs: object) -> None:
+        if job.progress:
+            stop.number = signal.SIGTERM
+
+    train_all([job], side_by_side=1, gpus=[], show=stop_after_an_epoch, stop=stop)
+    assert job.state == "stopped"
+    assert "Go on with" in job.last_words
+    again, stop = Job(entry, tmp_path), StopRequest(lambda text: None)
+    first = int((job.progress or {})["epoch"])
+
+    def stop_when_further(jobs: object) -> None:
+        if int((again.progress or {"epoch": 0})["epoch"]) > first:
+            stop.number = signal.SIGTERM
+
+    train_all([again], side_by_side=1, gpus=[], show=stop_when_further, stop=stop)
+    assert again.state == "stopped"
