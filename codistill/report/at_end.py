@@ -137,10 +137,10 @@ def gains_over_control(gains: Sequence[Gain]) -> Figure | None:
     told = "; ".join(f"{gain.label} {gain.told}" for gain in gains)
     return draw(
         "gains",
-        "Gain of the students' mean over the control",
+        "Gain over the control",
         plot,
         alt=f"Gains in test accuracy over the control: {told}.",
-        note="Dot: mean. Line: 95 % interval. Ticks: single seeds.",
+        note="Students' mean. Dot: mean over seeds; line: 95 % interval; ticks: single seeds.",
         height=max(2.2, 0.55 * len(gains) + 1.1),
     )
 

@@ -94,17 +94,14 @@ def _label(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _compared(rows: Sequence[Row]) -> Table:
-    """Test accuracies side by side."""
+    """The students' mean of each row, side by side."""
     cells = []
     for row in rows:
-        also = ", ".join(f"{key}={value}" for key, value in row.settings.items())
-        students = [f"{name} {mean_and_deviation(values)}" for name, values in row.students.items()]
         means = [sum(own) / len(own) for own in zip(*row.students.values(), strict=True)]
-        cells.append([row.method, row.tasks, mean_and_deviation(means), "; ".join(students), str(len(row.seeds)), also])
-    header = ["method", "tasks", "students' mean", "students", "seeds", "also differs"]
-    return _without_empty(
-        Table("Test accuracy after the last epoch, percent; mean ± deviation over seeds", header, cells)
-    )
+        also = ", ".join(f"{key}={value}" for key, value in row.settings.items())
+        cells.append([row.method, row.tasks, mean_and_deviation(means), str(len(row.seeds)), also])
+    caption = "Test accuracy after the last epoch in percent; mean ± deviation over seeds"
+    return _without_empty(Table(caption, ["method", "tasks", "students' mean", "seeds", "also differs"], cells))
 
 
 def _gained(shown: Sequence[Mapping[str, Gain]]) -> Table:
