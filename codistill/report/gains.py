@@ -18,7 +18,18 @@ from codistill.errors import UserError
 ALONE = "independent"
 LEVEL = 0.95
 # Keys of a configuration in which a run and its control may differ.
-_FREE = ("method", "tasks", "weights", "device", "compile", "side_by_side", "log_every", "save_minutes")
+_FREE = (
+    "method",
+    "tasks",
+    "weights",
+    "device",
+    "compile",
+    "side_by_side",
+    "log_every",
+    "save_minutes",
+    "trackers",
+    "project",
+)
 
 
 class Gain(NamedTuple):
@@ -49,8 +60,9 @@ class Pair(NamedTuple):
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """With a plus, or a minus as wide as it."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    """With a plus, or a minus as wide as it; nothing has neither."""
+    value = round(value, digits) + 0.0
+    return f"{value:{'+' if value else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def is_control(config: Mapping[str, Any]) -> bool:
@@ -117,7 +129,7 @@ def normal_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _over_images(pair: Pair, members: Sequence[str]) -> tuple[tuple[float, float] | None, str]:
     """The interval over test images of one seed, from saved answers."""
-    unknown = "one seed, no interval: several seeds would give one"
+    unknown = "one seed, no interval"
     try:
         ours, theirs = (read_raw(run, "test") for run in (pair.run, pair.control))
     except UserError:

@@ -48,6 +48,7 @@ def overview(stories: Sequence[Story], beside: Sequence[Path]) -> Overview:
             shown.append(gains(_label(row, rows.rows), own))
         elif not is_control(names[row.runs[0]].config):
             missing.append((f"No control of {row.method} ({row.tasks}).", command_for_control(row.runs[0])))
+    shown.sort(key=lambda gain: -gain[MEAN].mean)
     headline, detail = _headline(shown, finished)
     tables = [_gained(shown)] if shown else []
     if len(finished) > 1:
@@ -67,8 +68,7 @@ def _headline(shown: Sequence[dict[str, Gain]], finished: Sequence[Story]) -> tu
             f"The students reach {_mean(highest):.2f} % on average",
             f"In {highest.name}, test accuracy. Without a control nobody knows whether each would reach it alone.",
         )
-    best = max(shown, key=lambda gain: gain[MEAN].mean)
-    gain = best[MEAN]
+    gain = shown[0][MEAN]
     who = "Students that learned together" if len(shown) == 1 else f"{gain.label}: its students"
     headline = f"{who} {'gained' if gain.mean >= 0 else 'lost'} {abs(gain.mean):.2f} points over each alone"
     said = [f"Students' mean, test accuracy: {gain.told}."]
@@ -98,10 +98,9 @@ def _compared(rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
         means = [sum(own) / len(own) for own in zip(*row.students.values(), strict=True)]
-        also = ", ".join(f"{key}={value}" for key, value in row.settings.items())
-        cells.append([row.method, row.tasks, mean_and_deviation(means), str(len(row.seeds)), also])
+        cells.append([_label(row, rows), row.tasks, mean_and_deviation(means), str(len(row.seeds))])
     caption = "Test accuracy after the last epoch in percent; mean ± deviation over seeds"
-    return _without_empty(Table(caption, ["method", "tasks", "students' mean", "seeds", "also differs"], cells))
+    return Table(caption, ["method", "tasks", "students' mean", "seeds"], cells)
 
 
 def _gained(shown: Sequence[Mapping[str, Gain]]) -> Table:
@@ -118,13 +117,6 @@ def _gained(shown: Sequence[Mapping[str, Gain]]) -> Table:
 
 def _between(gain: Gain) -> str:
     return "" if gain.interval is None else f" ({signed(gain.interval[0])} to {signed(gain.interval[1])})"
-
-
-def _without_empty(table: Table) -> Table:
-    """No column that says nothing."""
-    kept = [place for place in range(len(table.header)) if any(row[place] for row in table.rows)]
-    rows = [[row[place] for place in kept] for row in table.rows]
-    return Table(table.caption, [table.header[place] for place in kept], rows)
 
 
 def _mean(story: Story) -> float:

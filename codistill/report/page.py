@@ -41,7 +41,7 @@ def make_page(folder: Path, refresh: int | None = None) -> Page:
     """
     runs = find_runs(folder)
     stories = [read_story(run) for run in runs]
-    beside = runs if len(runs) > 1 else _beside(folder)
+    beside = [story.path for story in stories if story.finished] if runs != [folder] else _beside(folder)
     top = overview(stories, beside)
     told: list[tuple[Story, list[Section]]] = []
     for story in _one_per_row(stories):
