@@ -2,13 +2,14 @@
 # make test   the test suite
 # make test-slow   what takes minutes: a run killed more than fifty times, thousands of odd inputs
 # make lint   style and types
+# make docs   the documentation site, in site/
 # Each creates .venv and installs what it needs when that is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-slow lint tables clean
+.PHONY: demo test test-slow lint tables docs clean
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh recipes/demo/run.sh
@@ -22,10 +23,17 @@ test-slow: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy codistill examples
 
 tables: $(INSTALLED)
 	$(BIN)/python docs/update_tables.py
+
+docs: .venv/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs site
+
+.venv/installed-docs: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch .venv/installed-docs
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -33,4 +41,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codistill.batch import Batch
     from codistill.cohort import Cohort
+    from codistill.config import make_config
+    from codistill.distill.distill import Distill
     from codistill.errors import UserError
     from codistill.method import Lesson, Method
     from codistill.objective import Objective, Ramp
+    from codistill.runs import evaluate_run, train
     from codistill.saved import load_student
     from codistill.student import Student, StudentOutput, StudentShape, observe_shapes
+    from codistill.tasks.task import Task
     from codistill.teacher import Target, Taught, Teacher
 
 __version__ = "0.1.0"
@@ -18,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "Cohort",
+    "Distill",
     "Lesson",
     "Method",
     "Objective",
@@ -26,14 +31,22 @@ __all__ = [
     "StudentOutput",
     "StudentShape",
     "Target",
+    "Task",
     "Taught",
     "Teacher",
     "UserError",
+    "evaluate_run",
     "load_student",
+    "make_config",
     "observe_shapes",
+    "train",
 ]
 
-_MODULES = ("batch", "cohort", "errors", "method", "objective", "saved", "student", "teacher")
+# Where they are, the quickest to import first.
+_MODULES = (
+    *("errors", "batch", "objective", "student", "teacher", "method", "distill.distill", "tasks.task"),
+    *("cohort", "saved", "config", "runs"),
+)
 
 
 def __getattr__(name: str) -> Any:

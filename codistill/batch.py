@@ -22,12 +22,12 @@ class Batch(NamedTuple):
     views that choose at random (which jigsaw, which mask), so that a view and the task that asks about it agree.
     """
 
-    images: Tensor  # (B, C, H, W) float
-    labels: Tensor  # (B,) int64
-    extra: tuple[Tensor, ...] = ()  # each (B, C, H, W) float
-    draws: Tensor | None = None  # (B,) int64 in [0, 2^31)
-    mixed: Mixed | None = None  # where each image is mixed with another
-    told: Mapping[str, Tensor] | None = None  # other labels (B,) for students of these names
+    images: Tensor  #: (B, C, H, W) float
+    labels: Tensor  #: (B,) int64
+    extra: tuple[Tensor, ...] = ()  #: each (B, C, H, W) float
+    draws: Tensor | None = None  #: (B,) int64 in [0, 2^31)
+    mixed: Mixed | None = None  #: where each image is mixed with another
+    told: Mapping[str, Tensor] | None = None  #: other labels (B,) for students of these names
 
     def augmentation(self, number: int) -> Tensor:
         """``images`` for 0, else one of ``extra``."""

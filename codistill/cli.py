@@ -33,6 +33,7 @@ COMMANDS = {
     "analyse": "What the students of runs learned: how rich, how different, how sure, and who knew what first.",
     "report": "One HTML page about a run or a folder of runs, with its figures as SVG and PNG.",
     "stress": "The collapse test: one student is harmed on purpose; what do its peers lose, with each method?",
+    "plan": "What a training run would cost, before it starts: sizes, passes, memory and time.",
     "bench": "Images per second, time of each part of a step, and memory, of any configuration on this machine.",
     "methods": "The methods: how students learn from each other. 'methods show NAME' tells all.",
     "tasks": "The auxiliary tasks that a student can be given. 'tasks show NAME' tells all.",

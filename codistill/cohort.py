@@ -31,6 +31,16 @@ class Cohort(nn.Module):
     batch normalisation: ``"together"`` normalises all views of a student as one batch, as the papers do;
     ``"clean_only"`` lets only the upright images into the running statistics, each group of views being normalised
     by itself (two forward passes). ``look`` may be set to another way to run students that share nothing.
+
+    >>> from codistill import Student, observe_shapes
+    >>> from codistill.methods import dml
+    >>> from codistill.models import CifarResNet
+    >>> students = {name: Student(CifarResNet(8), num_classes=10) for name in "ab"}
+    >>> shapes = {name: observe_shapes(student, (3, 32, 32)) for name, student in students.items()}
+    >>> cohort = Cohort(students, tasks={}, method=dml(shapes))
+    >>> losses = cohort(Batch(torch.randn(4, 3, 32, 32), torch.tensor([3, 1, 4, 1])))
+    >>> list(losses)
+    ['a/ce', 'b/ce', 'a/peers_kl', 'b/peers_kl']
     """
 
     look: Look

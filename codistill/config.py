@@ -124,6 +124,9 @@ class RunConfig(Strict):
         "auto", description="on a CPU, students in a thread each; auto: where it changes no results | true | false"
     )
     sync_batchnorm: bool = Field(False, description="on CUDA with several processes, normalise over their whole batch")
+    sharding: Literal["none", "parameters"] = Field(
+        "none", description="parameters: divided among several processes, for large students"
+    )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
         [], description="log there too: tensorboard, wandb, mlflow, trackio"
@@ -200,7 +203,17 @@ class RunConfig(Strict):
 
 
 def make_config(given: Mapping[str, Any]) -> RunConfig:
-    """A configuration from a nested mapping, with shorthands allowed."""
+    """A configuration from a nested mapping, with shorthands allowed. Raises UserError for what cannot be understood.
+
+    >>> config = make_config({"students": ["resnet8", "resnet20"], "method": "dml", "tasks": "none"})
+    >>> config.students
+    {'resnet8': 'resnet8', 'resnet20': 'resnet20'}
+    >>> config.method.settings
+    {'temperature': 1.0, 'ramp': 0.0}
+    >>> make_config({"method": "dlm"})
+    Traceback (most recent call last):
+    codistill.errors.UserError: Unknown method 'dlm'. Did you mean 'dml'? Choices: independent, dml, kdcl, ...
+    """
     given = dict(given)
     if isinstance(given.get("data"), str):
         given["data"] = {"name": given["data"]}

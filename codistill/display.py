@@ -71,10 +71,10 @@ class Bar:
 
 
 class Lines:
-    """One line per log interval: what a cluster's log should hold."""
+    """One line per log interval: what a cluster's log, or a notebook, should hold. ``console``: standard output."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
 
     def __enter__(self) -> "Lines":
         return self

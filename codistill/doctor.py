@@ -109,7 +109,7 @@ def _facts(run: Path) -> dict[str, Any]:
     gather("checkpoint", _timeless(checkpoint.read(run / "checkpoint.pt")))
     gather("metrics", [_timeless(line) for line in run_files.read_metrics(run)])
     summary = run_files.read_summary(run)
-    gather("summary", {key: summary[key] for key in ("test_accuracy", "warnings")})
+    gather("summary", {key: summary[key] for key in ("test_accuracy", "test_accuracy_selected", "warnings")})
     for path in sorted((*run.glob("students/*"), *run.glob("outputs/*"))):
         with safe_open(path, framework="pt") as file:  # not byte by byte: safetensors orders metadata at random
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)

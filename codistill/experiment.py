@@ -84,7 +84,7 @@ def build(
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
     _check_labels_can_be_mixed(config, cohort)
     cohort = runtime.place(cohort, (3, *size))
-    objective.table(_loss_names(cohort, size, runtime))
+    objective.table(dry_step(cohort, size, runtime))
     # Training starts from the same random state whatever was built: a method with more modules changes no dropout.
     # Each process has one of its own, or all would drop the same units of other images.
     torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)
@@ -160,6 +160,13 @@ def build(
 
 def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:
     """Where and how a configuration wants to run. Raises UserError for what cannot be here."""
+    if config.sharding == "parameters" and processes.count == 1:
+        raise UserError(
+            "sharding=parameters divides them among several processes; there is one. "
+            "Start several with torchrun, or set sharding=none."
+        )
+    if processes.sharded and config.poison and config.poison.reinitialise is not None:
+        raise UserError("poison.reinitialise does not go with sharding=parameters. Set sharding=none.")
     device = processes.device or choose_device(config.device)
     return Runtime(
         device, config.precision, config.compile, config.side_by_side, config.sync_batchnorm, processes=processes
@@ -276,8 +283,8 @@ def _warnings(cohort: Cohort, runtime: Runtime) -> list[str]:
     return warnings
 
 
-def _loss_names(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:
-    """Every loss that a step will have, from one dry step that leaves no trace."""
+def dry_step(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:
+    """Every loss that a step will have, from a forward pass that leaves no trace."""
     images = torch.zeros(2, 3, *size, device=runtime.device)
     labels = torch.zeros(2, dtype=torch.int64, device=runtime.device)
     cohort.eval()

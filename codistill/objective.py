@@ -21,6 +21,10 @@ class Ramp:
 
     w(t) = weight * exp(-5 (1 - min(t / over, 1))^2), with t the fraction of training done: the sigmoid-shaped
     ramp-up of Laine and Aila (ICLR 2017, arXiv:1610.02242).
+
+    >>> ramp = Ramp(2.0, over=0.5)
+    >>> [round(ramp.at(progress), 3) for progress in (0.0, 0.25, 0.5, 1.0)]
+    [0.013, 0.573, 2.0, 2.0]
     """
 
     weight: float
@@ -42,7 +46,14 @@ Weight = float | Ramp
 
 
 class Objective:
-    """The weighted sum of a cohort's named losses."""
+    """The weighted sum of a cohort's named losses.
+
+    >>> objective = Objective({"*/ce": 1.0, "*/peers_kl": Ramp(1.0, over=0.3), "b/ce": 0.5})
+    >>> objective.table(["a/ce", "b/ce", "a/peers_kl"])
+    {'a/ce': 1.0, 'a/peers_kl': Ramp(weight=1.0, over=0.3), 'b/ce': 0.5}
+    >>> objective({"a/ce": torch.tensor(2.0), "b/ce": torch.tensor(4.0), "a/peers_kl": torch.tensor(1.0)}, progress=1.0)
+    tensor(5.)
+    """
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         self.weights = dict(weights)

@@ -14,8 +14,9 @@ _CONFIG = {"students": dict, "tasks": list, "method": {"name": str}, "seed": int
 _RECORD = {"kind": str, "epoch": int, "step": int}  # a line of metrics.jsonl
 ANALYSES = {"test": "analysis.json", "validation": "analysis_validation.json"}  # by the split that was analysed
 _ANALYSIS = {"version": int, "data": str, "students": dict, "ensemble": dict, "pairs": dict, "advantages": dict}
+_ACCURACY = {"students": dict, "teacher": (*_NUMBER, type(None)), "ensemble": _NUMBER}
 _SUMMARY = {
-    "test_accuracy": {"students": dict, "teacher": (*_NUMBER, type(None)), "ensemble": _NUMBER},
+    "test_accuracy": _ACCURACY,
     "parameters": {"students": dict, "training_only": int},
     "seconds": _NUMBER,
     "seed": int,
@@ -43,7 +44,13 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def read_summary(run: Path) -> dict[str, Any]:
     """summary.json; only finished runs have one."""
-    return _mapping(run, "summary.json", json.loads, _SUMMARY)
+    summary = _mapping(run, "summary.json", json.loads, _SUMMARY)
+    # Later additions, which summaries of earlier versions lack; null where there were no validation images.
+    later = {"test_accuracy_selected": _ACCURACY, "forward_passes": dict, "training_seconds": _NUMBER}
+    known = {key: kind for key, kind in later.items() if summary.get(key) is not None}
+    if wrong := list(misfits(summary, known)):
+        raise UserError(f"'{run}/summary.json' is damaged: {', '.join(wrong)} holds another kind of value.")
+    return summary
 
 
 def read_analysis(run: Path, split: str = "test") -> dict[str, Any]:

@@ -12,9 +12,11 @@ import torch
 
 from codistill import __version__, run_files
 from codistill.config import RunConfig, make_config
+from codistill.display import Silent
 from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
+from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
@@ -30,24 +32,31 @@ from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.errors import UserError
-from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student
+from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, dry_step, fresh_student
 from codistill.strict_yaml import read_yaml
 from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison"}
+ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison", "sharding"}
 
 
 def train(
-    config: RunConfig, run: Path, display: Display, *, overwrite: bool = False, resume: bool = False
+    config: RunConfig,
+    run: str | Path,
+    display: Display | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
 
+    display: who is told of progress, ``codistill.display.Lines()`` for one; None is nobody.
     Called in each of several processes that a launcher started, they train together and the main one writes. One that
     the launcher restarted goes on with the run that is there. Raises SaveError if the disk is full, or the folder is
     no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
     """
-    processes = join(config.device)
+    run, display = Path(run), display or Silent()
+    processes = join(config.device, config.sharding)
     trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)
     with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder, trackers:
         if processes.restarted:
@@ -74,6 +83,9 @@ def _train(
         lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
     )
     config, cohort = experiment.config, experiment.cohort
+    # Not before all have built everything: sharding is work that they do together.
+    image_size = experiment.facts["image_size"]
+    processes.together(lambda: processes.shard(cohort, lambda: dry_step(cohort, image_size, experiment.runtime)))
     poison = config.poison
     factors = {poison.student: poison.learning_rate} if poison and poison.learning_rate else None
     optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.sgd)
@@ -143,10 +155,12 @@ def _train(
             f"{skipped['skipped_steps']} of {config.epochs * steps} steps were skipped, for their gradients overflowed "
             "in fp16. It takes a few to find the scale."
         )
-    accuracy = evaluate(cohort, experiment.test, experiment.runtime)  # the one look at the test images
+    # After training, once: no choice is made on test images.
+    accuracy = evaluate(cohort, experiment.test, experiment.runtime)
+    students = {name: processes.whole(student.state_dict()) for name, student in cohort.students.items()}
     digests = {
-        name: folder.save_student(name, student.state_dict(), {"model": config.students[name], **experiment.facts})
-        for name, student in cohort.students.items()
+        name: folder.save_student(name, weights, {"model": config.students[name], **experiment.facts})
+        for name, weights in students.items()
     }
     if seen_over_epochs := answers.state():
         assert experiment.validation is not None
@@ -154,7 +168,8 @@ def _train(
         folder.save_outputs("answers", seen_over_epochs, {"speakers": answers.speakers, "every": every})
     if processes.count == 1 and outputs.size(cohort, len(experiment.test.images), len(class_names)) < MOST_BYTES:
         save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
-    summary = {**_summary(experiment, accuracy, recorder), **skipped, "sha256": digests}
+    selected = _test_best_epoch(experiment, folder, recorder.best, accuracy)
+    summary = {**_summary(experiment, accuracy, recorder), **selected, **skipped, "sha256": digests}
     folder.save_summary(summary)
     trackers.log_summary(summary, config.epochs * steps)
     return summary
@@ -170,9 +185,23 @@ def _observer(experiment: Experiment, recorder: Recorder, optimizer: torch.optim
     return Reinitialising(recorder, student, fresh_student(experiment, poison.student), optimizer, at)
 
 
-def evaluate_run(run: Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
+def _test_best_epoch(experiment: Experiment, folder: RunFolder, best: BestEpoch, last: Accuracy) -> dict[str, Any]:
+    """Test and save the weights that validation images chose; the last epoch's accuracy is known."""
+    if best.epoch is None:
+        return {"test_accuracy_selected": None}
+    config, cohort, whole = experiment.config, experiment.cohort, experiment.runtime.processes.whole
+    with best.put_into(cohort):
+        known = best.epoch == config.epochs
+        accuracy = last if known else evaluate(cohort, experiment.test, experiment.runtime)
+        facts = {**experiment.facts, "epoch": best.epoch}
+        for name, student in cohort.students.items():
+            folder.save_student(f"{name}.best", whole(student.state_dict()), {"model": config.students[name], **facts})
+    return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}}
+
+
+def evaluate_run(run: str | Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
-    experiment, summary = rebuild(run, device)
+    experiment, summary = rebuild(Path(run), device)
     return evaluate(experiment.cohort, experiment.test, experiment.runtime), summary
 
 
@@ -181,7 +210,7 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
-    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False}
+    any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False, "sharding": "none"}
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
     experiment = build(config, pretrained=False)
     built = "the run's config.yaml"
@@ -230,6 +259,7 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
         "validation_accuracy": validation._asdict() if validation else None,
         "warnings": recorder.warnings,
         "parameters": {"students": students, "training_only": training_only},
+        "forward_passes": {name: sum(views.values()) for name, views in experiment.cohort.views_of.items()},
         "images": experiment.sizes,
         "images_per_second": round(recorder.images_per_second, 1),
         "peak_memory_bytes": experiment.runtime.peak_memory_bytes(),

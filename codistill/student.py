@@ -26,9 +26,9 @@ LONGEST_NAME = 200  # bytes: file names end at 255, and a name gets a suffix
 class StudentOutput(NamedTuple):
     """What a student (or a teacher that can itself be taught) says about B images, of K classes."""
 
-    logits: Tensor  # (B, K)
-    embedding: Tensor  # (B, D) what the classifier reads
-    feature_maps: tuple[Tensor, ...]  # (B, C_s, H_s, W_s) per stage, channels first whatever the backbone
+    logits: Tensor  #: (B, K)
+    embedding: Tensor  #: (B, D) what the classifier reads
+    feature_maps: tuple[Tensor, ...]  #: (B, C_s, H_s, W_s) per stage, channels first whatever the backbone
 
 
 Statistics = tuple[Sequence[float], Sequence[float]]  # mean and std of each channel, of pixels in [0, 1]
@@ -39,7 +39,7 @@ class StudentShape(NamedTuple):
 
     num_classes: int
     embedding: int
-    feature_maps: tuple[tuple[int, int, int], ...]  # (C_s, H_s, W_s) per stage
+    feature_maps: tuple[tuple[int, int, int], ...]  #: (C_s, H_s, W_s) per stage
 
 
 class Branchable(nn.Module, ABC):
@@ -156,7 +156,12 @@ def share_trunk(students: Mapping[str, Student]) -> None:
 
 
 def observe_shapes(student: Student, image_shape: tuple[int, int, int]) -> StudentShape:
-    """The student's output sizes for images of (C, H, W), from one dry pass that leaves no trace in it."""
+    """The student's output sizes for images of (C, H, W), from one dry pass that leaves no trace in it.
+
+    >>> from codistill.models import CifarResNet
+    >>> observe_shapes(Student(CifarResNet(8), num_classes=10), (3, 32, 32))
+    StudentShape(num_classes=10, embedding=64, feature_maps=((16, 32, 32), (32, 16, 16), (64, 8, 8)))
+    """
     was_training = student.training
     parameter = next(student.parameters())
     try:

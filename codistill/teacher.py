@@ -17,17 +17,17 @@ from codistill.student import Student, StudentOutput
 class Target(NamedTuple):
     """What M teachers say to one learner, and how much each of them counts."""
 
-    logits: Tensor  # (M, B, K)
-    weights: Tensor  # (M,) a distill loss is the sum over teachers of weight x loss; plain average: 1/M each
+    logits: Tensor  #: (M, B, K)
+    weights: Tensor  #: (M,) a distill loss is the sum over teachers of weight x loss; plain average: 1/M each
 
 
 class Taught(NamedTuple):
     """Everything a teacher has to say about one batch."""
 
-    targets: dict[str, Target]  # learner -> target
-    losses: dict[str, Tensor]  # the teacher's own training losses, by name
-    output: StudentOutput | None = None  # its own answer; later lessons may teach it under the lesson's name
-    pace: Mapping[str, Tensor] = {}  # student -> factor on all losses named after it; 0 lets it rest for a step
+    targets: dict[str, Target]  #: learner -> target
+    losses: dict[str, Tensor]  #: the teacher's own training losses, by name
+    output: StudentOutput | None = None  #: its own answer; later lessons may teach it under the lesson's name
+    pace: Mapping[str, Tensor] = {}  #: student -> factor on all losses named after it; 0 lets it rest for a step
 
 
 class Teacher(nn.Module, ABC):

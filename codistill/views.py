@@ -44,7 +44,12 @@ _FACTORS = [pow(16807, step, _MODULUS) for step in range(1, MASK_GRID**2 + 1)]
 
 
 def quarter_turn(images: Tensor, turns: int) -> Tensor:
-    """Turn (B, C, H, W) images counter-clockwise by ``turns`` x 90 degrees."""
+    """Turn (B, C, H, W) images counter-clockwise by ``turns`` x 90 degrees.
+
+    >>> quarter_turn(torch.tensor([[[[1, 2], [3, 4]]]]), 1)
+    tensor([[[[2, 4],
+              [1, 3]]]])
+    """
     if images.shape[-1] != images.shape[-2]:
         height, width = images.shape[-2:]
         raise UserError(f"Rotated views need square images, got {height}x{width}. Set data.image_size.")

@@ -5,9 +5,12 @@ Tables come from the committed results, docs/methods.md from the docstrings and 
 A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-- end -->``. It compares all seeds of
 each named recipe, ``results/micro/NAME-seed*``. A table between ``<!-- bench against: NAME ... -->`` and the end shows
 ``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
+Code between ``<!-- code: PATH -->``, or ``<!-- code: PATH: NAME ... -->`` for some of its classes, functions and tables
+alone, and the end is that of the file; the last of the names may be ``main``, for what is run.
 A test fails when a page is stale.
 """
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -15,11 +18,13 @@ from typing import Any
 
 from codistill import catalogue
 from codistill.methods import METHODS
-from codistill.report.compare import compare, markdown
+from codistill.report.compare import compare
+from codistill.report.tables import markdown, tables
 from codistill.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "performance.md"]
+CODE_PAGES = [ROOT / "docs" / "extending.md"]
 METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
 
@@ -50,17 +55,40 @@ formulas are from public code, abstracts and the secondary sources that a docstr
 """
 TABLE = re.compile(r"(<!-- runs: (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def updated(page: str) -> str:
-    """The text of a page with all its tables made anew."""
-    return BENCH.sub(_bench_table, TABLE.sub(_table, page))
+    """The text of a page with all its tables and code made anew."""
+    return CODE.sub(_code, BENCH.sub(_bench_table, TABLE.sub(_table, page)))
+
+
+def _code(match: re.Match[str]) -> str:
+    source = (ROOT / match["path"]).read_text(encoding="utf-8")
+    if match["names"]:
+        lines = source.splitlines()
+        parts = {_name(node): "\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in ast.parse(source).body}
+        source = "\n\n\n".join(parts[name] for name in match["names"].split())
+    return f"{match[1]}\n```python\n{source.strip()}\n```\n\n{match[4]}"
+
+
+def _name(node: ast.stmt) -> str:
+    """Of a class or function; ``main`` for ``if __name__ == "__main__"``; of a table that is written to, its own."""
+    match node:
+        case ast.ClassDef() | ast.FunctionDef():
+            return node.name
+        case ast.If():
+            return "main"
+        case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=name))]):
+            return name
+    return ""
 
 
 def _table(match: re.Match[str]) -> str:
     folder, names = ROOT / match["folder"], match["names"].split()
     runs = [run for name in names for run in sorted(folder.glob(name if "-seed" in name else f"{name}-seed*"))]
-    return f"{match[1]}\n{markdown(compare(runs), timing=False)}\n{match[4]}"
+    text = markdown(tables(compare(runs), timing=False, details="none"))
+    return f"{match[1]}\n{text}\n{match[4]}"
 
 
 def _bench_table(match: re.Match[str]) -> str:
@@ -116,5 +144,5 @@ def _section(entry: catalogue.Entry) -> str:
 
 if __name__ == "__main__":
     METHODS_PAGE.write_text(methods_page(), encoding="utf-8")
-    for path in PAGES:
+    for path in [*PAGES, *CODE_PAGES]:
         path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {"config", "strict_yaml"},
     "display": {"engine"},
     "saved": {"models", "student", "weights"},
-    "__init__": {"batch", "cohort", "method", "objective", "saved", "student", "teacher"},
+    "__init__": {"batch", "cohort", "config", "distill", "method", "objective"}
+    | {"runs", "saved", "student", "tasks", "teacher"},
     "export": {"cohort", "config", "data", "engine", "experiment", "pixels", "run_files", "runs", "saved", "student"}
     | {"teacher", "weights"},
     # Those that put everything together.
@@ -52,6 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     "analyse": {"*"},
     "catalogue": {"*"},
     "doctor": {"*"},
+    "dry_step": {"batch", "cohort", "engine", "look", "student"},
+    "plan": {"*"},
     "sweep": {"*"},
     "commands": {"*"},
     "cli": {"commands", "engine"},

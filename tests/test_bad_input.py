@@ -5,6 +5,7 @@ place it should have been trained as it was.
 """
 
 import io
+import json
 import os
 import shutil
 import sys
@@ -464,6 +465,8 @@ KEYS = [
     ),
     keys("no such order", "order=balance", "order should be 'shuffled', 'class_pairs' or 'balanced'"),
     keys("no such device", "device=cuda:99", "device=cuda:99 cannot be used here", "Choose auto or cpu"),
+    keys("nobody to share with", "sharding=parameters", "there is one", "Start several with torchrun", "sharding=none"),
+    keys("a word of other tools", "sharding=full", "sharding", "'none' or 'parameters'"),
     keys("a device without numbers", "device=meta", "device should be auto, cpu, cuda or cuda:N", "'meta'"),
     keys("no such method", "method=dmll", "Unknown method 'dmll'. Did you mean 'dml'? Choices: independent, dml"),
     keys("no such task", "tasks=rotaton", "Unknown task 'rotaton'. Did you mean 'rotation'?"),
@@ -573,9 +576,27 @@ def damaged_outputs() -> None:
     Path("run/outputs/test.safetensors").write_bytes(b"neither")
 
 
+def control_with_damaged_answers() -> None:
+    a_run()()
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    Path("run/config.yaml").write_text(yaml.safe_dump({**config, "method": {"name": "independent"}}))
+    Path("run/outputs").mkdir(exist_ok=True)
+    Path("run/outputs/test.safetensors").write_bytes(b"nonsense")
+
+
 def busy_file() -> None:
     Path("run").write_text("mine")
 
+
+SUMMARY_OF_ANOTHER_KIND = json.dumps(
+    {
+        "test_accuracy": {"students": {"a": 1.0, "b": 1.0}, "teacher": None, "ensemble": 1.0},
+        "test_accuracy_selected": {"students": 1.0, "teacher": None, "ensemble": 1.0},
+        "parameters": {"students": {}, "training_only": 0},
+        "seconds": 1.0,
+        "seed": 0,
+    }
+)
 
 RESUME, EVALUATE, COMPARE = ["train", "--resume", "run"], ["evaluate", "run"], ["compare", "done", "run"]
 ANALYSE = ["analyse", "run"]
@@ -690,6 +711,25 @@ RUNS = [
         ("lacks test_accuracy, parameters",),
     ),
     Bad("compare with another run's summary", students_of_another_run, COMPARE, ("name different students",)),
+    Bad(
+        "compare with damaged answers",
+        control_with_damaged_answers,
+        COMPARE,
+        ("run/outputs/test.safetensors' cannot be read", "Delete it"),
+    ),
+    Bad(
+        "compare with a row that is none",
+        nothing,
+        ["compare", "done", "--against", "dnoe"],
+        ("Unknown row 'dnoe'. Did you mean 'done'?",),
+    ),
+    Bad("compare in two formats", nothing, ["compare", "done", "--csv", "--latex"], ("Give one of --markdown",)),
+    Bad(
+        "compare with a selected accuracy of another kind",
+        a_run(summary_json=SUMMARY_OF_ANOTHER_KIND),
+        COMPARE,
+        ("test_accuracy_selected.students", "another kind"),
+    ),
     Bad("compare a run with its copy", a_run(), COMPARE, ("are the same run (seed 0)", "Leave one out")),
     Bad("analyse nothing", nothing, ANALYSE, ("Run folder 'run' does not exist",)),
     Bad("analyse an unfinished run", a_run(finished=False), ANALYSE, ("no summary.json. The run is not finished",)),

@@ -11,7 +11,7 @@ from codistill.recipe import load_config
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from update_tables import BENCH, METHODS_PAGE, PAGES, TABLE, methods_page, updated  # noqa: E402
+from update_tables import BENCH, CODE, CODE_PAGES, METHODS_PAGE, PAGES, TABLE, methods_page, updated  # noqa: E402
 
 ALL_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -20,6 +20,13 @@ ALL_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_tables_are_those_of_the_committed_results(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert TABLE.search(text) or BENCH.search(text), "no table found"
+    assert updated(text) == text, "stale: run make tables"
+
+
+@pytest.mark.parametrize("page", CODE_PAGES, ids=lambda path: path.name)
+def test_code_in_the_docs_is_that_of_the_examples(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert CODE.search(text), "no code found"
     assert updated(text) == text, "stale: run make tables"
 
 
@@ -45,6 +52,14 @@ def test_every_train_command_in_the_docs_can_be_read(page: Path, monkeypatch: py
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_quickstarts_python_trains_and_loads_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "quickstart.md").read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    exec(example.replace('"epochs": 10', '"epochs": 1, "data": {"per_class": 12}, "batch_size": 32'), scope)
+    assert "test_accuracy" in scope["summary"]  # type: ignore[operator]
 
 
 def test_the_readmes_library_example_runs() -> None:

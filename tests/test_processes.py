@@ -96,9 +96,9 @@ def diverged(processes: Processes) -> str:
     return "nothing"
 
 
-def stopped_and_resumed(folder: Path, processes: Processes) -> list[Any]:
+def stopped_and_resumed(folder: Path, processes: Processes, **changes: Any) -> list[Any]:
     """A run in which the last process is asked to stop; then it is gone on with. Dropout makes randomness matter."""
-    changed = config(students=["drops", "still"], batch_size=WHOLE, log_every=2)
+    changed = config(students=["drops", "still"], batch_size=WHOLE, log_every=2, **changes)
     after_step = Recorder.after_step
 
     def asked(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
@@ -305,8 +305,8 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 TRAIN = ["-m", "codistill", "train", "data.per_class=20", "batch_size=20", "log_every=1", "device=cpu"]
 
 
-def launched(run: Path, *options: str) -> "subprocess.Popen[str]":
-    words = [*LAUNCH, *options, *TRAIN, "epochs=12", f"run={run}"]
+def launched(run: Path, sharding: str, *options: str) -> "subprocess.Popen[str]":
+    words = [*LAUNCH, *options, *TRAIN, "epochs=12", f"sharding={sharding}", f"run={run}"]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -328,19 +328,21 @@ def kill_one(job: "subprocess.Popen[str]", run: Path, victim: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_ends_the_job_and_a_restarted_one_goes_on_exactly(tmp_path: Path, victim: int) -> None:
+@pytest.mark.parametrize(("victim", "sharding"), [(0, "none"), (1, "none"), (1, "parameters")])
+def test_a_killed_worker_ends_the_job_and_a_restarted_one_goes_on_exactly(
+    tmp_path: Path, victim: int, sharding: str
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    job = launched(whole)
+    job = launched(whole, sharding)
     assert job.wait() == 0, job.communicate()[0]
-    job = launched(killed)
+    job = launched(killed, sharding)
     kill_one(job, killed, victim)
     said = job.communicate()[0]
     assert job.returncode != 0
     assert "SIGKILL" in said
     assert not (killed / "summary.json").exists()
 
-    job = launched(tmp_path / "restarted", "--max-restarts", "1")
+    job = launched(tmp_path / "restarted", sharding, "--max-restarts", "1")
     kill_one(job, tmp_path / "restarted", victim)
     said = job.communicate()[0]
     assert job.returncode == 0, said

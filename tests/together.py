@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from killable import CONTEXT
 
-PATIENCE = 120  # seconds, on a busy machine
+PATIENCE = 300  # seconds, on a busy machine
 
 
 def together(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

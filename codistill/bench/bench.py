@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from statistics import median
 from typing import Any
 
@@ -46,7 +46,10 @@ class Worker:
         try:
             verdict, answer = self._pipe.recv()
         except EOFError:
-            raise UserError("A process of the benchmark ended early; what it said is above.") from None
+            raise UserError(
+                "A process of the benchmark ended early; what it said is above. If nothing is, there may not have been "
+                "enough memory: lower batch_size."
+            ) from None
         if verdict == "error":
             raise UserError(answer)
         return answer
@@ -105,6 +108,21 @@ def bench(
         gaps = zip(first_losses["ours"], first_losses["naive"], strict=True)
         result["loss_difference"] = max(abs(ours - naive) / abs(naive) for ours, naive in gaps)
     return result
+
+
+def time_steps(config: RunConfig, steps: int) -> dict[str, Any]:
+    """Time a first step, which warms up and compiles, and ``steps`` more, with the memory that they took."""
+    with _environment_of("ours"), closing(Worker("ours", config)) as worker:
+        first, _ = worker.ask("round", 1)
+        seconds, _ = worker.ask("round", steps)
+        return {
+            "device": worker.device,
+            "steps": steps,
+            "first_step_seconds": round(first, 3),
+            "step_seconds": round(seconds / steps, 4),
+            "images_per_second": round(steps * config.batch_size / seconds, 1),
+            "peak_memory_bytes": worker.ask("memory"),
+        }
 
 
 def _figures(config: RunConfig, times: list[tuple[float, float]], steps: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from codistill.batch import Batch
 from codistill.bench.loops import LOOPS, Loop
 from codistill.config import RunConfig
 from codistill.data.augment import normalise
+from codistill.engine.memory import lacks_memory
 from codistill.errors import UserError
 
 PARTS = ("input", "forward", "backward", "optimizer")
@@ -21,7 +22,7 @@ PARTS = ("input", "forward", "backward", "optimizer")
 def work(pipe: Connection, kind: str, config: RunConfig) -> None:
     """Build the loop, then answer each ``(name, arguments)`` until the other end closes.
 
-    An answer is ``("done", result)``, or ``("error", text)`` for what the user can mend.
+    An answer is ``("done", result)``, or ``("error", text)`` for what the user can mend, a lack of memory included.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it closes the pipe
     try:
@@ -44,6 +45,10 @@ def work(pipe: Connection, kind: str, config: RunConfig) -> None:
         return
     except UserError as error:
         pipe.send(("error", str(error)))
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        pipe.send(("error", f"A step with batch_size={config.batch_size} does not fit into memory. Lower it."))
 
 
 def losses(loop: Loop, steps: int) -> list[float]:

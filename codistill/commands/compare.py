@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from codistill.commands.shared import errors, new_app, print_table
+from codistill.commands.shared import console, errors, new_app, print_table
+from codistill.errors import UserError
 from codistill.report import compare as report
+from codistill.report.controls import check_reference, missing
+from codistill.report.spreadsheet import to_csv
+from codistill.report.tables import latex, tables
+from codistill.report.tables import markdown as to_markdown
 
 app = new_app()
 
@@ -15,13 +21,36 @@ app = new_app()
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="ROW", help="Differences to this row; default: the same students alone, if given."),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables as Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a line for each row and accuracy, unrounded.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="Print tables for LaTeX, with booktabs.")] = False,
 ) -> None:
     """Test accuracy of runs side by side; mean and standard deviation where they differ only by seed."""
+    if markdown + csv + as_latex > 1:
+        raise UserError("Give one of --markdown, --csv and --latex.")
     comparison = report.compare(runs)
-    if markdown:
-        sys.stdout.write(report.markdown(comparison))
+    if against is not None:
+        check_reference(against, comparison.rows)
+    if csv:
+        sys.stdout.write(to_csv(comparison, against))
+    elif markdown:
+        sys.stdout.write(to_markdown(tables(comparison, against)))
+    elif as_latex:
+        sys.stdout.write(latex(tables(comparison, against)))
     else:
-        print_table(*report.table(comparison))
-    if comparison.differing_terms:
-        errors.print(f"These rows do not compete, for they differ in: {', '.join(comparison.differing_terms)}.")
+        for table in tables(comparison, against, details="mean"):  # a terminal is narrow
+            if table.title:
+                console.print(escape(table.title), soft_wrap=True)
+            print_table(table.header, table.cells)
+    if comparison.differing_terms and len(comparison.blocks) > 1:
+        errors.print(
+            f"These blocks do not compete, for they differ in: {', '.join(comparison.differing_terms)}. No difference "
+            "between them is computed.",
+            soft_wrap=True,
+        )
+    for line in dict.fromkeys(line for block in comparison.blocks for line in missing(block)):
+        errors.print(escape(line), soft_wrap=True)

@@ -10,7 +10,8 @@ from codistill.commands.progress import epochs_done, train_with_progress
 from codistill.commands.shared import console, new_app, print_table
 from codistill.errors import TrainingEnded, UserError
 from codistill.recipe import read_overrides
-from codistill.report import compare
+from codistill.report.compare import compare
+from codistill.report.tables import tables
 from codistill.sweep.dry_run import STEPS, dry_run
 from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job
@@ -61,4 +62,7 @@ def sweep(
         all_jobs = [Job(entry, out) for entry in entries]
         print_table(["run", "state", "epochs"], [[job.name, job.state, epochs_done(job)] for job in all_jobs])
         return
-    print_table(*compare.table(compare.compare(train_with_progress(entries, out, jobs=jobs, gpus=gpus))))
+    for table in tables(compare(train_with_progress(entries, out, jobs=jobs, gpus=gpus)), details="none"):
+        if table.title:
+            console.print(escape(table.title), soft_wrap=True)
+        print_table(table.header, table.cells)

@@ -18,6 +18,12 @@ def softened_kl(logits: Tensor, targets: Tensor, weights: Tensor, temperature: f
     """sum_m weights_m * KL(logits <- targets_m), a scalar.
 
     Shapes: logits (B, K), targets (M, B, K), weights (M,).
+
+    >>> logits, target = torch.tensor([[2.0, 0.0]]), torch.tensor([[[0.0, 2.0]]])  # one image, one teacher
+    >>> softened_kl(logits, target, torch.ones(1))
+    tensor(1.5232)
+    >>> softened_kl(logits, logits[None], torch.ones(1))
+    tensor(0.)
     """
     learner = F.log_softmax(logits.float() / temperature, dim=-1)
     teachers = F.log_softmax(targets.float() / temperature, dim=-1)

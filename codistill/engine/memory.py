@@ -17,13 +17,18 @@ class OutOfMemory(TrainingEnded):
     headline = "Out of memory"
 
 
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch says so."""
+    return isinstance(error, torch.OutOfMemoryError) or _ON_A_CPU in str(error)
+
+
 @contextmanager
 def out_of_memory_explained(run: Path, batch_size: int) -> Iterator[None]:
     """As a context: PyTorch's errors become one that says what to change, and how to go on."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError is one, too
-        if not isinstance(error, torch.OutOfMemoryError) and _ON_A_CPU not in str(error):
+        if not lacks_memory(error):
             raise
         raise OutOfMemory(
             f"a step with batch_size={batch_size} does not fit. Lower it, or make steps smaller: tasks on a part of "

@@ -5,7 +5,8 @@ engine asks a ``Processes`` and never how many there are; one process alone has 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -33,14 +34,35 @@ class Processes:
     count = 1
     device: torch.device | None = None  # where the launcher wants this process; None: wherever the user says
     restarted = False  # whether the launcher began again, after a process was lost
+    sharded = False  # whether each has only its part of the parameters
 
     @property
     def main(self) -> bool:
         return self.rank == 0
 
+    def shard(self, module: nn.Module, dry_step: Callable[[], object]) -> None:
+        """Divide the parameters, in place, before an optimizer has them; then see whether a ``dry_step`` works."""
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """What is called in each step, so that gradients are averaged over processes."""
         return module
+
+    @contextmanager
+    def whole_weights(self, module: nn.Module) -> Iterator[None]:
+        """In here all weights are whole: for forward passes that not every process makes."""
+        yield
+
+    def whole(self, state: Any) -> Any:
+        """A state with tensors that are whole, in the main process; all must ask."""
+        return state
+
+    def part(self, whole: Tensor, like: Tensor) -> Tensor:
+        """Of a whole tensor what this process has of one ``like`` it."""
+        return whole
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """What this process has of a parameter, as a plain tensor."""
+        return tensor
 
     def align(self, module: nn.Module) -> None:
         """Give every process the buffers (running statistics) of the main one."""
@@ -95,6 +117,10 @@ class Together(Processes):
                 "pip install codistill[distributed]"
             ) from error
         _check_device(device)
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":  # on a CPU, Accelerate would ignore it
+            raise UserError(
+                "The launcher asks for FSDP. Set sharding=parameters instead, and start it without --use_fsdp."
+            )
         on_cpu = device == "cpu" or not torch.cuda.is_available()
         if not dist.is_initialized():
             _meet("gloo" if on_cpu else "nccl")
@@ -105,7 +131,7 @@ class Together(Processes):
         )
         kind = self._accelerator.distributed_type.value
         if kind not in ("MULTI_GPU", "MULTI_CPU"):
-            raise UserError(f"The launcher asks for {kind}. Several processes train by plain data parallelism only.")
+            raise UserError(f"The launcher asks for {kind}. Several processes train by data parallelism only.")
         self.rank, self.count = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
         self.restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
@@ -114,8 +140,14 @@ class Together(Processes):
         return cast(nn.Module, self._accelerator.prepare_model(module))
 
     def align(self, module: nn.Module) -> None:
+        kinds: dict[torch.dtype, list[Tensor]] = {}
         for buffer in module.buffers():
-            dist.broadcast(buffer, 0)
+            kinds.setdefault(buffer.dtype, []).append(buffer)
+        for buffers in kinds.values():  # one message each: there are three buffers to every batch normalisation
+            joined = torch.cat([buffer.flatten() for buffer in buffers])
+            dist.broadcast(joined, 0)
+            for buffer, same in zip(buffers, joined.split([buffer.numel() for buffer in buffers]), strict=True):
+                buffer.copy_(same.view_as(buffer))
 
     def mean(self, tensor: Tensor) -> Tensor:
         return self.sum(tensor) / self.count
@@ -165,12 +197,18 @@ class Together(Processes):
             ) from error
 
 
-def join(device: str) -> Processes:
-    """The processes that a launcher started with this one; ``device`` is the configuration's.
+def join(device: str, sharding: str = "none") -> Processes:
+    """The processes that a launcher started with this one; ``device`` and ``sharding`` are the configuration's.
 
     Raises UserError where they cannot train together.
     """
-    return Together(device) if launched() else ALONE
+    if not launched():
+        return ALONE
+    if sharding == "parameters":
+        from codistill.engine.sharded import Sharded  # which builds on this file
+
+        return Sharded(device)
+    return Together(device)
 
 
 def _meet(backend: str) -> None:

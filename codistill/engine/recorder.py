@@ -12,6 +12,7 @@ from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
+from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.glance import look
 from codistill.engine.health import Health
@@ -99,6 +100,7 @@ class Recorder:
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
+        self.best = BestEpoch()
         self.training_seconds = 0.0  # without evaluation and saving
         self.total_seconds = 0.0
         self._steps_timed = 0
@@ -133,6 +135,7 @@ class Recorder:
         self._pause_clock()
         if self._validation is not None:
             self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
+            self.best.offer(epoch + 1, self.accuracy, self._cohort)
         record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
         accuracy = self.accuracy._asdict() if self.accuracy else None
         seen = look(self._cohort, self._sample, self._runtime) if self._sample is not None else None
@@ -177,8 +180,9 @@ class Recorder:
                 "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
                 "Put the data back, or start another run."
             )
-        load_weights(self._cohort, state["cohort"], f"{self._folder.path}/checkpoint.pt", "the run's config.yaml")
-        self._optimizer.load_state_dict(state["optimizer"])
+        place, built = f"{self._folder.path}/checkpoint.pt", "the run's config.yaml"
+        load_weights(self._cohort, state["cohort"], place, built, self._processes.part)
+        self._optimizer.load_state_dict(self._parts(state["optimizer"]))
         self._scaling.restore(state.get("scaling", {}))  # older checkpoints have none, and need none
         own = self._own_of(state)
         torch.set_rng_state(own["random_state"])
@@ -192,6 +196,8 @@ class Recorder:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
         self._answers.restore(state.get("answers", {}))
+        like = self._cohort.state_dict()
+        self.best.restore(state.get("best_epoch", {}), lambda name, whole: self._processes.part(whole, like[name]))
         self._folder.keep_log_until(done)
         return done
 
@@ -219,8 +225,8 @@ class Recorder:
         return {
             **main,
             **({"other_processes": others} if others else {}),
-            "cohort": self._cohort.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "cohort": self._processes.whole(self._cohort.state_dict()),
+            "optimizer": self._processes.whole(self._optimizer.state_dict()),
             "scaling": self._scaling.state(),
             "config": self._config_yaml,
             "data": self._data[1],
@@ -231,7 +237,20 @@ class Recorder:
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
             "answers": self._answers.state(),
+            "best_epoch": self._processes.whole(self.best.state()),
         }
+
+    def _parts(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's state with this process's part of each momentum."""
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        parts = {
+            number: {
+                key: self._processes.part(value, parameters[number]) if isinstance(value, Tensor) else value
+                for key, value in own.items()
+            }
+            for number, own in optimizer["state"].items()
+        }
+        return {**optimizer, "state": parts}
 
     def _own(self) -> dict[str, Any]:
         """What of a checkpoint is another in each process."""
@@ -276,9 +295,12 @@ class Recorder:
 
     def _check_weights(self, steps_done: int) -> None:
         """The last update may have gone wrong after the last loss was fine: do not save it."""
+        groups = self._cohort.parameter_groups()
+        own = {name: [self._processes.own(parameter) for parameter in group] for name, group in groups.items()}
+        bad = [int(not torch.stack([tensor.isfinite().all() for tensor in group]).all()) for group in own.values()]
         with self._keeping_a_bad_batch(steps_done):
-            for name, parameters in self._cohort.parameter_groups().items():
-                if not torch.stack([parameter.isfinite().all() for parameter in parameters]).all():
+            for name, found in zip(groups, self._processes.largest(*bad), strict=True):  # each may have other parts
+                if found:
                     raise DivergedError(f"A weight of '{name}' is NaN or infinite.")
 
     @contextmanager

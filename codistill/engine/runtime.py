@@ -46,6 +46,10 @@ class Runtime:
             raise UserError(f"sync_batchnorm=true needs CUDA devices, not {self.device.type}. Set it to false.")
         if self.processes.count > 1 and self.compile == "cuda_graphs":
             raise UserError("compile=cuda_graphs is for one process; there are several. Set compile=true, or false.")
+        if self.processes.sharded and self.compile is True:
+            raise UserError(
+                "compile=true does not go with sharding=parameters. Leave it at auto, or set sharding=none."
+            )
         if self.processes.count > 1 and self.side_by_side is True:
             raise UserError("side_by_side=true is for one process; there are several. Leave it at auto.")
         if self.compile == "cuda_graphs" and self.device.type != "cuda":
@@ -60,7 +64,10 @@ class Runtime:
             cohort = cast(Cohort, nn.SyncBatchNorm.convert_sync_batchnorm(cohort))
         cohort = cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
-            keep_freed_memory()
+            if self.processes.sharded:
+                give_back_freed_memory()
+            else:
+                keep_freed_memory()
             if self._goes_side_by_side(cohort, image_shape):
                 cohort.look = SideBySide(len(cohort.students), torch.get_num_threads())
         return cohort
@@ -90,6 +97,8 @@ class Runtime:
             {"params": own, "name": name, "lr_factor": factors.get(name.split("/")[0], 1.0)}
             for name, own in cohort.parameter_groups().items()
         ]
+        if self.processes.sharded:  # there is no fused kernel for parts
+            return SGD(groups, foreach=True, **settings)
         return SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -105,7 +114,7 @@ class Runtime:
         """In here a cohort is evaluated: no gradients, nothing compiled. It is left in the mode it was in."""
         was_training = cohort.training
         cohort.eval()
-        with torch.inference_mode(), self.autocast(), self.eager():
+        with self.processes.whole_weights(cohort), torch.inference_mode(), self.autocast(), self.eager():
             yield
         cohort.train(was_training)
 
@@ -170,6 +179,15 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28), (-8, 1)):
             libc.mallopt(parameter, value)
+
+
+def give_back_freed_memory() -> None:
+    """The contrary: what holds few weights at a time gains nothing if the memory of the others is kept.
+
+    Only where the library is glibc: M_MMAP_THRESHOLD = 128 KiB, where it starts, and no longer adapts.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(-3, 2**17)
 
 
 def choose_device(name: str) -> torch.device:

@@ -24,6 +24,10 @@ def learning_rate(name: str, peak: float, total: int, warmup: int) -> Callable[[
     """step number -> learning rate. Linear from peak / warmup to peak over ``warmup`` steps, then the schedule.
 
     The schedule's progress is the fraction of all ``total`` steps done, so that milestones do not move with warm-up.
+
+    >>> rate = learning_rate("step", peak=0.1, total=100, warmup=10)
+    >>> [round(rate(step), 4) for step in (0, 9, 49, 50, 75)]
+    [0.01, 0.1, 0.1, 0.01, 0.001]
     """
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)

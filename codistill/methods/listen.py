@@ -14,7 +14,11 @@ from codistill.teacher import Target, Taught, Teacher
 
 
 def everybody_else(names: Sequence[str]) -> dict[str, list[str]]:
-    """Each name with all the others: ``["a", "b"]`` -> ``{"a": ["b"], "b": ["a"]}``."""
+    """Each name with all the others.
+
+    >>> everybody_else(["a", "b", "c"])
+    {'a': ['b', 'c'], 'b': ['a', 'c'], 'c': ['a', 'b']}
+    """
     return {name: [other for other in names if other != name] for name in names}
 
 

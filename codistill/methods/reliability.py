@@ -19,7 +19,11 @@ from codistill.teacher import Taught, Teacher
 
 
 def reliability_weights(running_ce: Tensor, sharpness: float) -> Tensor:
-    """Running cross-entropies (N,) in nats -> weights (N,) in (0, 1]; the formula above."""
+    """Running cross-entropies (N,) in nats -> weights (N,) in (0, 1]; the formula above.
+
+    >>> reliability_weights(torch.tensor([0.5, 1.5, 0.5]), sharpness=1.0)
+    tensor([1.0000, 0.3679, 1.0000])
+    """
     return torch.exp(-sharpness * (running_ce - running_ce.min()))
 
 

@@ -1,7 +1,8 @@
-"""Runs side by side, from their files alone: mean and standard deviation over runs that differ only in their seed."""
+"""Runs side by side, from their files alone: rows of runs that differ only by seed, in blocks of rows that compete."""
 
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,28 +10,18 @@ import yaml
 
 from codistill import run_files
 from codistill.errors import UserError
+from codistill.report.terms import comparable, differing, flatten, shown, terms_of
 
-# May differ between the runs of one row.
-_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "save_minutes", "trackers", "project", "data.cache")
-_SHOWN = ("method.name", "tasks")  # have columns of their own
-_OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
-# Runs that differ here do not compete: they saw other data, or were trained otherwise.
-_TERMS = ("data", "augment", "optimizer", "batch_size", "epochs", "view_statistics", "precision", "students")
+ALONE = "independent"  # the method in which nobody teaches: the control
+_TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d{6}_\d{3}_")  # how a run begins that was given no name
 
 
-class Row(NamedTuple):
-    """Runs that differ only in their seed. Accuracies are test accuracies in percent, one per seed."""
+class Accuracies(NamedTuple):
+    """Test accuracies in percent, one per seed."""
 
-    method: str
-    tasks: str
     students: dict[str, list[float]]
     teacher: list[float] | None
     ensemble: list[float]
-    seeds: list[int]
-    training_only: int  # parameters
-    seconds: list[float]
-    settings: dict[str, Any]  # what else differs between the rows of this table
-    runs: list[Path]
 
     @property
     def students_mean(self) -> list[float]:
@@ -38,10 +29,51 @@ class Row(NamedTuple):
         return [statistics.fmean(accuracies) for accuracies in zip(*self.students.values(), strict=True)]
 
 
+class Cost(NamedTuple):
+    """What training took. Lists have an entry per seed; runs of earlier versions do not know all of it."""
+
+    training_only: int  # parameters that leave after training
+    seconds: list[float]  # from start to end
+    training_seconds: list[float]  # without evaluation and saving
+    images_per_second: list[float]
+    passes: float | None  # forward passes of a student in a step; plain training has 1
+
+
+class Row(NamedTuple):
+    """Runs that differ only in their seed, in the order of their seeds."""
+
+    name: str  # the run folders', without the seed
+    method: str
+    tasks: str
+    last: Accuracies  # after the last epoch
+    selected: Accuracies | None  # of the epoch that is best on validation images, where runs recorded it
+    seeds: list[int]
+    cost: Cost
+    settings: dict[str, Any]  # what else differs between the rows of this table
+    runs: list[Path]
+    flat: dict[str, Any]  # the configuration as keys joined by dots, without what is free
+
+    @property
+    def students(self) -> dict[str, list[float]]:
+        return self.last.students
+
+    @property
+    def epochs(self) -> int | None:
+        return self.flat.get("epochs")
+
+
+class Block(NamedTuple):
+    """Rows on equal terms, and controls that trained longer. ``terms``: those in which it is another than others."""
+
+    terms: dict[str, Any]
+    rows: list[Row]
+
+
 class Comparison(NamedTuple):
-    """Rows in the order in which their first run was given, and the terms on which they do not compare."""
+    """Rows in the order in which their first run was given, the same in blocks, and what keeps these apart."""
 
     rows: list[Row]
+    blocks: list[Block]
     differing_terms: list[str]
 
 
@@ -52,16 +84,12 @@ def compare(runs: Sequence[Path]) -> Comparison:
         config, summary = run_files.read_config(run), run_files.read_summary(run)
         if set(config["students"]) != set(summary["test_accuracy"]["students"]):
             raise UserError(f"'{run}': config.yaml and summary.json name different students. One is of another run.")
-        groups.setdefault(yaml.safe_dump(_without_free(config)), []).append((run, config, summary))
-    flat = [_flatten(_without_free(group[0][1])) for group in groups.values()]
-    differing = {key for key in set().union(*flat) if len(_values(key, flat)) > 1}
-    rows = []
-    for group, settings in zip(groups.values(), flat, strict=True):
+        groups.setdefault(yaml.safe_dump(comparable(config)), []).append((run, config, summary))
+    for group in groups.values():
         _check_seeds(group)
-        own = {key for key in differing if key in settings or not _belongs(key, _OWN)}
-        shown = {key: settings.get(key, "default") for key in sorted(own) if not _belongs(key, _SHOWN)}
-        rows.append(_row(group, shown))
-    return Comparison(rows, sorted(key for key in differing if _belongs(key, _TERMS)))
+    names = _names([[(run, config["seed"]) for run, config, _ in group] for group in groups.values()])
+    rows = _with_settings([_row(name, group) for name, group in zip(names, groups.values(), strict=True)])
+    return Comparison(rows, *_blocks(rows))
 
 
 def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
@@ -70,65 +98,94 @@ def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def table(comparison: Comparison, timing: bool = True) -> tuple[list[str], list[list[str]]]:
-    """Header and cells. Where rows name their students differently, columns are by their order."""
-    rows = comparison.rows
-    names = [list(row.students) for row in rows]
-    places = max(map(len, names))
-    same_names = all(own == names[0] for own in names)
-    columns = names[0] if same_names else [f"student {place + 1}" for place in range(places)]
-    header = ["method", "tasks", *columns, "students' mean", "teacher", "ensemble"]
-    header += ["seeds", "training-only parameters", *(["minutes a run"] if timing else [])]
-    any_settings = any(row.settings for row in rows)
-    cells = []
+def _blocks(rows: Sequence[Row]) -> tuple[list[Block], list[str]]:
+    """Rows on equal terms. A longer training of students alone goes with those that it is the control of."""
+    places: dict[str, list[Row]] = {}
     for row in rows:
-        accuracies = [mean_and_deviation(values) for values in row.students.values()]
-        cells.append(
-            [
-                row.method,
-                row.tasks,
-                *accuracies,
-                *[""] * (places - len(accuracies)),
-                mean_and_deviation(row.students_mean),
-                mean_and_deviation(row.teacher) if row.teacher else "",
-                mean_and_deviation(row.ensemble),
-                str(len(row.seeds)),
-                f"{row.training_only:,}",
-                *([f"{statistics.fmean(row.seconds) / 60:.1f}"] if timing else []),
-                *([", ".join(f"{key}={value}" for key, value in row.settings.items())] if any_settings else []),
-            ]
-        )
-    return header + (["also differs"] if any_settings else []), cells
+        places.setdefault(_key(row), []).append(row)
+    taught = [own for own in places.values() if any(row.method != ALONE for row in own)]
+    for own in list(places.values()):
+        if all(row.method == ALONE for row in own):
+            shorter = [block for block in taught if _trained_longer(own[0], block[0])]
+            for block in shorter:
+                block += own
+            if shorter:
+                del places[_key(own[0])]
+    terms = [terms_of(own[0].flat) for own in places.values()]
+    keys = differing(terms)
+    return [
+        Block({key: of[key] for key in keys if key in of}, _with_settings(own))
+        for of, own in zip(terms, places.values(), strict=True)
+    ], keys
 
 
-def markdown(comparison: Comparison, timing: bool = True) -> str:
-    """The table for a Markdown page; ``timing=False`` where runs were not timed under equal conditions."""
-    header, cells = table(comparison, timing)
-    lines = [header, ["---"] * len(header), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def _key(row: Row) -> str:
+    return str(sorted(terms_of(row.flat).items()))
 
 
-def _row(group: list[tuple[Path, dict[str, Any], dict[str, Any]]], settings: dict[str, Any]) -> Row:
+def _trained_longer(row: Row, other: Row) -> bool:
+    """On the same terms but for more epochs."""
+    own, others = terms_of(row.flat), terms_of(other.flat)
+    return differing([own, others]) == ["epochs"] and own.get("epochs", 0) > others.get("epochs", 0)
+
+
+def _with_settings(rows: Sequence[Row]) -> list[Row]:
+    keys = differing([row.flat for row in rows])
+    return [row._replace(settings=shown(row.flat, keys)) for row in rows]
+
+
+def _row(name: str, group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> Row:
     group = sorted(group, key=lambda run: run[2]["seed"])
     config, summaries = group[0][1], [summary for _, _, summary in group]
-    tests = [summary["test_accuracy"] for summary in summaries]
+    flat = flatten(comparable(config))
+    last = _accuracies([summary["test_accuracy"] for summary in summaries], config["students"])
+    assert last is not None
+    passes = summaries[0].get("forward_passes")
     return Row(
+        name=name,
         method=config["method"]["name"],
-        tasks=_describe_tasks(config["tasks"]),
-        students={name: [test["students"][name] for test in tests] for name in config["students"]},
-        teacher=None if tests[0]["teacher"] is None else [test["teacher"] for test in tests],
-        ensemble=[test["ensemble"] for test in tests],
+        tasks=flat["tasks"],
+        last=last,
+        selected=_accuracies([summary.get("test_accuracy_selected") for summary in summaries], config["students"]),
         seeds=[summary["seed"] for summary in summaries],
-        training_only=summaries[0]["parameters"]["training_only"],
-        seconds=[summary["seconds"] for summary in summaries],
-        settings=settings,
+        cost=Cost(
+            summaries[0]["parameters"]["training_only"],
+            [summary["seconds"] for summary in summaries],
+            [summary["training_seconds"] for summary in summaries if "training_seconds" in summary],
+            [summary["images_per_second"] for summary in summaries if "images_per_second" in summary],
+            statistics.fmean(passes.values()) if passes else None,
+        ),
+        settings={},
         runs=[run for run, _, _ in group],
+        flat=flat,
     )
 
 
-def _describe_tasks(tasks: list[list[dict[str, Any]]]) -> str:
-    own = ["+".join(task["name"] for task in tasks_of_one) or "none" for tasks_of_one in tasks]
-    return own[0] if set(own) == {"none"} else ", ".join(own)
+def _accuracies(tests: Sequence[Mapping[str, Any] | None], students: Mapping[str, str]) -> Accuracies | None:
+    """None if one of the runs did not record it."""
+    known = [test for test in tests if test is not None]
+    if len(known) < len(tests):
+        return None
+    teacher = [test["teacher"] for test in known]
+    by_name = {name: [test["students"][name] for test in known] for name in students}
+    return Accuracies(by_name, None if None in teacher else teacher, [test["ensemble"] for test in known])
+
+
+def _names(groups: Sequence[Sequence[tuple[Path, int]]]) -> list[str]:
+    """A name for each group of (run, seed): what its folders are called without the seed; no two are alike."""
+    short = [_name(group) for group in groups]
+    above = [group[0][0].resolve().parent.name for group in groups]
+    names = [f"{a}/{name}" if short.count(name) > 1 else name for a, name in zip(above, short, strict=True)]
+    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def _name(group: Sequence[tuple[Path, int]]) -> str:
+    folders = [(_TIME.sub("", run.resolve().name), seed) for run, seed in group]
+    stems = [re.sub(rf"[-_.]?seed[-_=]?{seed}$", "", name) or name for name, seed in folders]
+    if len(set(stems)) > 1:  # a0, a1 are called a; but resnet20 of seed 0 is no resnet2
+        numbered = [re.sub(rf"[-_.]?(?<!\d){seed}$", "", name) or name for name, seed in folders]
+        stems = numbered if len(set(numbered)) == 1 else stems
+    return ", ".join(dict.fromkeys(stems))
 
 
 def _check_seeds(group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:
@@ -140,41 +197,3 @@ def _check_seeds(group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> No
                 "would look more certain than it is. Leave one out."
             )
         seen[config["seed"]] = run
-
-
-def _without_free(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration without the keys that may differ between the runs of one row."""
-    return {
-        key: _without_free(value, f"{prefix}{key}.") if isinstance(value, dict) else value
-        for key, value in config.items()
-        if f"{prefix}{key}" not in _FREE
-    }
-
-
-def _values(key: str, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """The values that a key has in these rows; where it is missing, that is one too, unless others own the key."""
-    return {str(row[key]) if key in row else "default" for row in rows if key in row or not _belongs(key, _OWN)}
-
-
-def _belongs(key: str, sections: Sequence[str]) -> bool:
-    return any(key == section or key.startswith(f"{section}.") for section in sections)
-
-
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots; a task's settings as ``task.<name>.<setting>``."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if key == "tasks":
-            flat["tasks"] = _describe_tasks(value)
-            for own in value:
-                for task in own:
-                    for setting, given in task.items():
-                        if setting != "name":  # a list: several students may have the task, each with its settings
-                            flat.setdefault(f"task.{task['name']}.{setting}", []).append(given)
-        elif key == "students":
-            flat[key] = list(value.values())  # models, whatever the students are called
-        elif isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -4,19 +4,18 @@ The control is ``method=independent`` with everything else alike: the same stude
 such run is at hand, one without tasks will do; the gain is then that of tasks and teaching together, and is said to be.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
-
-from scipy.stats import t as student_t
 
 from codistill import run_files
 from codistill.analysis.raw import read_raw
 from codistill.errors import UserError
+from codistill.report.compare import ALONE
+from codistill.report.statistics import Interval, bootstrap, t_interval
 
-ALONE = "independent"
-LEVEL = 0.95
 # Keys of a configuration in which a run and its control may differ.
 _FREE = (
     "method",
@@ -38,7 +37,7 @@ class Gain(NamedTuple):
     label: str
     mean: float
     by_seed: list[float]
-    interval: tuple[float, float] | None
+    interval: Interval | None
     basis: str  # what the interval is over; why there is none
     same_tasks: bool  # whether the control had the tasks
 
@@ -87,8 +86,10 @@ def find_control(run: Path, others: Sequence[Path]) -> Pair | None:
 
 
 def command_for_control(run: Path) -> str:
-    """What makes the control of a run."""
-    return f"codistill train {run / 'config.yaml'} method={ALONE} run={run}-alone"
+    """What makes the control of a run; weights of losses that it will not have are left out."""
+    weights = " weights={}" if run_files.read_config(run).get("weights") else ""
+    config, name = (shlex.quote(str(path)) for path in (run / "config.yaml", f"{run}-alone"))
+    return f"codistill train {config} method={ALONE}{weights} run={name}"
 
 
 def gains(label: str, pairs: Sequence[Pair]) -> dict[str, Gain]:
@@ -110,24 +111,7 @@ def gains(label: str, pairs: Sequence[Pair]) -> dict[str, Gain]:
     return found
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student's interval of the mean of n paired differences: mean ± t(n - 1) s / sqrt(n). None for n < 2."""
-    n = len(values)
-    if n < 2:
-        return None
-    half = float(student_t.ppf((1 + LEVEL) / 2, n - 1)) * stdev(values) / n**0.5
-    return fmean(values) - half, fmean(values) + half
-
-
-def normal_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """mean ± 1.96 s / sqrt(n), for many values: images. None for n < 2."""
-    if len(values) < 2:
-        return None
-    half = 1.96 * stdev(values) / len(values) ** 0.5
-    return fmean(values) - half, fmean(values) + half
-
-
-def _over_images(pair: Pair, members: Sequence[str]) -> tuple[tuple[float, float] | None, str]:
+def _over_images(pair: Pair, members: Sequence[str]) -> tuple[Interval | None, str]:
     """The interval over test images of one seed, from saved answers."""
     unknown = "one seed, no interval"
     try:
@@ -140,7 +124,7 @@ def _over_images(pair: Pair, members: Sequence[str]) -> tuple[tuple[float, float
         sum((raw.logits[name].argmax(axis=1) == raw.labels).astype(float) for name in members) for raw in (ours, theirs)
     ]
     values = 100 * (right[0] - right[1]) / len(members)
-    return normal_interval(values.tolist()), f"one seed; over {len(values):,} test images only"
+    return bootstrap(values), f"one seed; over {len(values):,} test images only"
 
 
 def _terms(config: Mapping[str, Any]) -> dict[str, Any]:

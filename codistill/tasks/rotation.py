@@ -24,7 +24,11 @@ from codistill.views import QUARTER_TURNS
 
 
 def joint_labels(labels: Tensor, turns: int = 4) -> Tensor:
-    """Labels (B,) -> joint labels (turns * B,), turn-major: all images at turn 0, then all at turn 1, ..."""
+    """Labels (B,) -> joint labels (turns * B,), turn-major: all images at turn 0, then all at turn 1, ...
+
+    >>> joint_labels(torch.tensor([0, 9]))
+    tensor([ 0, 36,  1, 37,  2, 38,  3, 39])
+    """
     turn = torch.arange(turns, device=labels.device)
     return (turns * labels[None, :] + turn[:, None]).reshape(-1)
 

@@ -16,10 +16,10 @@ class Task(nn.Module, ABC):
     A subclass is built as ``SomeTask(shape, **settings)`` from the student's ``StudentShape``.
     """
 
-    views: tuple[str, ...] = ()  # besides "clean", which every student always sees
+    views: tuple[str, ...] = ()  #: besides "clean", which every student always sees
     default_weight: ClassVar[float] = 1.0
     one_label: ClassVar[bool] = False  # whether an image must have one label: no mixup, no cutmix
-    fraction: float = 1.0  # of the batch that the task runs on: its first rows
+    fraction: float = 1.0  #: of the batch that the task runs on: its first rows
 
     @abstractmethod
     def forward(self, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:

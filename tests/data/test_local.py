@@ -16,8 +16,8 @@ from PIL import Image
 from codistill import load_student, runs
 from codistill.config import make_config
 from codistill.data import open_source, prepare
-from codistill.data.decode import decode
 from codistill.errors import UserError
+from codistill.pixels.decode import decode
 
 CLASSES = ["ash", "oak"]
 GREY = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4)

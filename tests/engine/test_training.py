@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit(tmp_path: Path) -> Non
 def test_a_run_folder_holds_all_that_is_promised(tmp_path: Path) -> None:
     summary = run(short(), tmp_path / "run")
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    students = {"students/a.safetensors", "students/b.safetensors"}
+    students = {f"students/{name}{best}.safetensors" for name in "ab" for best in ("", ".best")}
     outputs = {"outputs/test.safetensors", "outputs/answers.safetensors"}
     assert files == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoint.pt", ".lock", *students, *outputs}
     assert read_summary(tmp_path / "run") == summary
@@ -67,6 +67,8 @@ def test_a_run_folder_holds_all_that_is_promised(tmp_path: Path) -> None:
     assert set(summary["test_accuracy"]["students"]) == {"a", "b"}
     assert summary["parameters"]["students"] == {"a": 78_042, "b": 78_042}
     assert 0 < summary["parameters"]["training_only"] < 2 * 78_042
+    assert set(summary["test_accuracy_selected"]) == {"epoch", "students", "teacher", "ensemble"}
+    assert summary["forward_passes"] == {"a": 4, "b": 1}  # a sees all quarter turns
     promised = {"images_per_second", "peak_memory_bytes", "seconds", "seed", "versions", "commit"}
     assert promised <= set(summary)
     lines = read_metrics(tmp_path / "run")

@@ -2,36 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from made_up_runs import ALONE, CONFIG, accuracy, write_run
 
 from codistill.errors import UserError
-from codistill.report.compare import compare, markdown, mean_and_deviation
-
-CONFIG: dict[str, Any] = {
-    "students": {"a": "resnet8", "b": "resnet8"},
-    "tasks": [[{"name": "rotation", "weight": 1.0}], []],
-    "method": {"name": "dml", "temperature": 1.0},
-    "optimizer": {"lr": 0.1},
-    "epochs": 10,
-    "seed": 0,
-}
-
-
-def write_run(folder: Path, a: float, b: float, **changes: Any) -> Path:
-    folder.mkdir()
-    config = {**CONFIG, **changes}
-    summary = {
-        "test_accuracy": {"students": {"a": a, "b": b}, "teacher": None, "ensemble": max(a, b) + 1},
-        "parameters": {"students": {"a": 5, "b": 5}, "training_only": 1234},
-        "seconds": 90.0,
-        "seed": config["seed"],
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "summary.json").write_text(json.dumps(summary))
-    return folder
+from codistill.report.compare import compare, mean_and_deviation
+from codistill.report.tables import markdown, tables
 
 
 def test_runs_that_differ_by_seed_alone_share_a_row_with_mean_and_sample_deviation(tmp_path: Path) -> None:
@@ -39,7 +17,7 @@ def test_runs_that_differ_by_seed_alone_share_a_row_with_mean_and_sample_deviati
     (row,) = compare(runs).rows
     assert row.seeds == [0, 1, 2]
     assert row.students == {"a": [50.0, 51.0, 52.0], "b": [60.0, 60.0, 60.0]}
-    assert row.students_mean == [55.0, 55.5, 56.0]
+    assert row.last.students_mean == [55.0, 55.5, 56.0]
     assert mean_and_deviation(row.students["a"]) == "51.00 ± 1.00"
     assert mean_and_deviation([50.0]) == "50.00"
 
@@ -51,12 +29,84 @@ def test_rows_tell_methods_and_tasks_apart_and_name_the_settings_that_differ(tmp
     assert [row.settings for row in comparison.rows] == [{"method.temperature": 1.0}, {"method.temperature": 3.0}]
     assert comparison.rows[0].tasks == "rotation, none"
     assert comparison.differing_terms == []
-    assert "| dml | rotation, none | 50.00 | 50.00 | 50.00 |  | 51.00 | 1 | 1,234 | 1.5 |" in markdown(comparison)
+    assert "| plain | dml | rotation, none | 50.00 | 50.00 | 50.00 | 51.00 | 1 | 1,234 | 1.5 |" in markdown(
+        tables(comparison)
+    )
 
 
-def test_runs_on_other_terms_are_said_not_to_compete(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / "short", 1, 1), write_run(tmp_path / "long", 2, 2, epochs=20)]
-    assert compare(runs).differing_terms == ["epochs"]
+@pytest.mark.parametrize(
+    ("changes", "term"),
+    [
+        ({"epochs": 20}, "epochs"),
+        ({"data": {"name": "other"}}, "data.name"),
+        ({"augment": {"flip": True}}, "augment.flip"),
+        ({"optimizer": {"lr": 0.1, "weight_decay": 1e-4}}, "optimizer.weight_decay"),
+    ],
+)
+def test_runs_on_other_terms_are_kept_apart_and_the_term_is_named(
+    tmp_path: Path, changes: dict[str, object], term: str
+) -> None:
+    runs = [write_run(tmp_path / "one", 1, 1), write_run(tmp_path / "other", 2, 2, **changes)]
+    comparison = compare(runs)
+    assert comparison.differing_terms == [term]
+    assert [[row.name for row in block.rows] for block in comparison.blocks] == [["one"], ["other"]]
+    assert all(set(block.terms) <= {term} for block in comparison.blocks)
+    assert f"Block 2 of 2: {term}=" in markdown(tables(comparison))
+
+
+def test_students_alone_who_trained_longer_stand_with_those_whose_control_they_are(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "taught", 1, 1), write_run(tmp_path / "long", 2, 2, method=ALONE, epochs=20)]
+    (block,) = compare(runs).blocks
+    assert [row.name for row in block.rows] == ["taught", "long"]
+    assert [row.settings["epochs"] for row in block.rows] == [10, 20]
+
+
+def test_students_alone_who_trained_less_or_on_other_terms_too_stand_apart(tmp_path: Path) -> None:
+    terms = {"less": {"epochs": 5}, "other": {"epochs": 20, "batch_size": 8}}
+    runs = [write_run(tmp_path / name, 2, 2, method=ALONE, **changes) for name, changes in terms.items()]
+    comparison = compare([write_run(tmp_path / "taught", 1, 1), *runs])
+    assert len(comparison.blocks) == 3
+
+
+def test_a_longer_control_does_not_leave_those_who_are_taught_as_long(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"taught{epochs}", 1, 1, epochs=epochs) for epochs in (10, 20)]
+    runs.append(write_run(tmp_path / "alone", 1, 1, method=ALONE, epochs=20))
+    blocks = [[row.name for row in block.rows] for block in compare(runs).blocks]
+    assert blocks == [["taught10"], ["taught20", "alone"]]
+
+
+@pytest.mark.parametrize(
+    ("folders", "name"),
+    [
+        (["dml-seed0", "dml-seed1"], "dml"),
+        (["a0", "a1"], "a"),
+        (["2026-01-31_120000_123_dml-seed0", "2026-01-31_130000_456_dml-seed1"], "dml"),
+        (["resnet20"], "resnet20"),
+        (["one", "two"], "one, two"),
+        (["seed0", "seed1"], "seed"),
+    ],
+)
+def test_rows_are_called_as_their_folders_without_the_seed(tmp_path: Path, folders: list[str], name: str) -> None:
+    runs = [write_run(tmp_path / folder, 1, 1, seed=seed) for seed, folder in enumerate(folders)]
+    assert [row.name for row in compare(runs).rows] == [name]
+
+
+def test_rows_of_equal_names_are_told_apart_by_the_folder_above(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / place / "dml-seed0", 1, 1, batch_size=size) for place, size in (("x", 8), ("y", 9))]
+    assert [row.name for row in compare(runs).rows] == ["x/dml", "y/dml"]
+
+
+def test_the_selected_epoch_is_shown_where_every_run_of_a_row_recorded_it(tmp_path: Path) -> None:
+    chosen = {"test_accuracy_selected": {"epoch": 7, **accuracy(CONFIG, 40.0, 60.0)}}
+    new = [write_run(tmp_path / f"new-seed{seed}", 30, 30, chosen, seed=seed) for seed in (0, 1)]
+    mixed = [write_run(tmp_path / "old-seed0", 30, 30, batch_size=9)]
+    mixed.append(write_run(tmp_path / "old-seed1", 30, 30, chosen, seed=1, batch_size=9))
+    recorded, blank = compare([*new, *mixed]).rows
+    assert recorded.selected is not None
+    assert recorded.selected.students_mean == [50.0, 50.0]
+    assert blank.selected is None
+    assert "students' mean, selected" in markdown(tables(compare(new)))
+    assert "selected" not in markdown(tables(compare(mixed)))
 
 
 def test_a_run_compares_with_those_from_before_the_cache_and_without_it(tmp_path: Path) -> None:

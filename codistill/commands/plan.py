@@ -1,0 +1,119 @@
+"""``codistill plan``."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from codistill.bench.bench import time_steps
+from codistill.commands.shared import ConfigArguments, console, errors, new_app, print_table, recipe_and_keys
+from codistill.display import choose_display
+from codistill.plan import Plan, build_to_plan, describe
+from codistill.recipe import load_config
+
+TIMED_STEPS = 3
+STUDENT = ["student", "model", "parameters", "MFLOPs a pass", "stages", "embedding", "passes", "views"]
+TASK = ["task", "parts", "parameters", "MFLOPs", "passes", "views"]
+TEACHER = ["lesson", "teacher", "parameters", "MFLOPs", "views"]
+
+app = new_app()
+
+
+@app.command()
+def plan(
+    arguments: ConfigArguments = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Run a few real steps, to measure speed and peak memory.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, with the configuration.")] = False,
+) -> None:
+    """What a training run would cost, before it starts: sizes, passes, memory and time.
+
+    FLOPs are those of the forward pass for one image, a multiply-add counting as two. Time and peak memory are measured
+    on the device that would train, over a few steps in a process of their own: on a GPU the memory of tensors, on a CPU
+    that of the process. data=synthetic needs no images.
+    """
+    config = load_config(*recipe_and_keys(arguments))
+    with choose_display(errors) as display:
+        found = describe(build_to_plan(config, display.decoding))
+    if not as_json:
+        _print_plan(found)  # at once: what is measured takes longer, and may not fit
+    measured = time_steps(config, TIMED_STEPS) if timing else None
+    if as_json:
+        written = {**asdict(found), "measured": measured, "config": config.model_dump(mode="json")}
+        sys.stdout.write(json.dumps(written, indent=2) + "\n")
+    elif measured is not None:
+        _print_measured(measured, found)
+
+
+def _print_plan(found: Plan) -> None:
+    console.print(escape(found.data), soft_wrap=True)
+    students, tasks, teachers = [], [], []
+    for name, student in found.students.items():
+        stages = " ".join("x".join(map(str, stage)) for stage in student.shape.feature_maps)
+        row = [name, str(student.model), f"{student.parameters:,}", _millions(student.flops), stages]
+        students.append([*row, f"{student.shape.embedding}", f"{student.passes:g}", _views(student.views)])
+        for key, task in student.tasks.items():
+            heads = ", ".join(f"{head} {count:,}" for head, count in task.heads.items())
+            row = [f"{name}/{key}", heads, f"{task.parameters:,}", _millions(task.flops), f"{task.passes:g}"]
+            tasks.append([*row, _views(dict.fromkeys(task.views, task.fraction))])
+    for name, teacher in found.teachers.items():
+        if teacher.parameters or teacher.flops:
+            row = [name, teacher.kind, f"{teacher.parameters:,}", _millions(teacher.flops)]
+            teachers.append([*row, " ".join(teacher.views)])
+    print_table(STUDENT, students)
+    for header, rows in ((TASK, tasks), (TEACHER, teachers)):
+        if rows:
+            print_table(header, rows)
+    plain = sum(student.flops for student in found.students.values())
+    console.print(
+        f"A step's forward pass: {_millions(found.flops)} MFLOPs an image, {found.flops / plain:.2f}x the students' on "
+        f"upright images alone.\nFor training only: {found.training_only_parameters:,} parameters "
+        f"({found.training_only_share:.2f}x the students').\n{found.steps_per_epoch:,} steps of {found.batch_size} "
+        f"images an epoch, {found.steps_per_epoch * found.epochs:,} in {found.epochs} epochs.",
+        soft_wrap=True,
+    )
+    memory = found.memory
+    console.print(
+        f"Memory, computed: {_megabytes(memory.total)} at least (weights {_megabytes(memory.weights)}, gradients "
+        f"{_megabytes(memory.gradients)}, momentum {_megabytes(memory.momentum)}, kept for the backward pass "
+        f"{_megabytes(memory.kept)}, images {_megabytes(memory.images)}), if nothing is compiled; the program and "
+        "working space come on top.",
+        soft_wrap=True,
+    )
+    for warning in found.warnings:
+        console.print(f"[yellow]Warning:[/yellow] {escape(warning)}", soft_wrap=True)
+
+
+def _print_measured(measured: dict[str, Any], found: Plan) -> None:
+    epoch = measured["step_seconds"] * found.steps_per_epoch
+    console.print(
+        f"Measured over {measured['steps']} steps, {escape(measured['device'])}: {measured['images_per_second']:,.0f} "
+        f"images/s, {_duration(epoch)} an epoch, {_duration(epoch * found.epochs)} in all, without evaluation. The "
+        f"first step took {measured['first_step_seconds']:.1f} s. "
+        f"Peak memory {_megabytes(measured['peak_memory_bytes'])}.",
+        soft_wrap=True,
+    )
+
+
+def _views(views: dict[str, float]) -> str:
+    """``clean rot90``; a view on a part of the batch with its fraction, ``rot90 (0.25)``."""
+    return " ".join(view if fraction == 1.0 else f"{view} ({fraction:g})" for view, fraction in views.items())
+
+
+def _millions(flops: int) -> str:
+    return f"{flops / 1e6:,.2f}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    """``42 s``, ``17 min`` or ``3.4 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

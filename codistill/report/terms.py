@@ -1,0 +1,93 @@
+"""What runs must have in common to compete, and what they may differ in: configurations as flat keys and values."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+# May differ between the runs of one row.
+_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "save_minutes", "trackers", "project", "data.cache")
+_OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
+# Runs that differ here do not compete: they saw other data, or were trained otherwise.
+_TERMS = ("data", "augment", "optimizer", "batch_size", "epochs", "view_statistics", "precision", "students", "poison")
+SHOWN = ("method.name", "tasks")  # have columns of their own
+
+
+# Keys that configurations of earlier versions lack, with what they stood for then: such runs compete with new ones.
+_LATER: dict[str, Any] = {
+    "data": {"resize": "squash", "test": 0.2},
+    "augment": {
+        "crop": "padded",
+        "scale": [0.08, 1.0],
+        "ratio": [0.75, 1.3333],
+        "policy": "none",
+        "operations": 2,
+        "magnitude": 9,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+    },
+    "sync_batchnorm": False,
+    "poison": None,
+}
+
+
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with what it did not know yet, and without what may differ between the runs of one row."""
+    nested = {key: {**_LATER[key], **config[key]} for key in ("data", "augment") if isinstance(config.get(key), dict)}
+    return _without_free({**_LATER, **config, **nested})
+
+
+def _without_free(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without_free(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in _FREE
+    }
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots; a task's settings as ``task.<name>.<setting>``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "tasks":
+            flat["tasks"] = describe_tasks(value)
+            for own in value:
+                for task in own:
+                    for setting, given in task.items():
+                        if setting != "name":  # a list: several students may have the task, each with its settings
+                            flat.setdefault(f"task.{task['name']}.{setting}", []).append(given)
+        elif key == "students":
+            flat[key] = list(value.values())  # models, whatever the students are called
+        elif isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def describe_tasks(tasks: list[list[dict[str, Any]]]) -> str:
+    own = ["+".join(task["name"] for task in tasks_of_one) or "none" for tasks_of_one in tasks]
+    return own[0] if set(own) == {"none"} else ", ".join(own)
+
+
+def terms_of(flat: dict[str, Any]) -> dict[str, Any]:
+    """The part of a flat configuration that rows must share to compete."""
+    return {key: value for key, value in flat.items() if belongs(key, _TERMS)}
+
+
+def differing(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys in which flat configurations differ, sorted."""
+    return sorted(key for key in set().union(*rows) if len(_values(key, rows)) > 1)
+
+
+def shown(flat: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Those of the keys that a row has, or could have: a setting of another method is none of its own."""
+    own = [key for key in keys if key in flat or not belongs(key, _OWN)]
+    return {key: flat.get(key, "default") for key in own if not belongs(key, SHOWN)}
+
+
+def belongs(key: str, sections: Sequence[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _values(key: str, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """The values that a key has in these rows; where it is missing, that is one too, unless others own the key."""
+    return {str(row[key]) if key in row else "default" for row in rows if key in row or not belongs(key, _OWN)}

@@ -1,0 +1,171 @@
+"""Differences to the control, over seeds and over images."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_runs import ALONE, write_answers, write_run, write_seeds
+
+from codistill.errors import UserError
+from codistill.report.compare import Block, compare
+from codistill.report.differences import Difference, Measure, differences
+from codistill.report.spreadsheet import COLUMNS, to_csv
+from codistill.report.statistics import bootstrap, mcnemar, t_interval
+from codistill.report.tables import escape_latex, latex, markdown, tables
+
+LABELS = [0, 1, 2, 0, 1, 2]
+A, B = [0, 1, 2, 0, 0, 0], [0, 0, 2, 0, 1, 0]  # four right each
+WEAK = [1, 1, 2, 1, 0, 0]  # two right
+MEAN = Measure("students' mean")
+
+
+def only_block(runs: list[Path]) -> Block:
+    (block,) = compare(runs).blocks
+    return block
+
+
+def found(runs: list[Path], measure: Measure, against: str | None = None) -> Difference:
+    (one,) = [own for own in differences(only_block(runs), against) if own.measure == measure]
+    return one
+
+
+def test_differences_are_taken_seed_by_seed_of_those_seeds_that_both_have(tmp_path: Path) -> None:
+    taught = write_seeds(tmp_path, "taught", [51.0, 53.0, 58.0, 99.0])
+    alone = write_seeds(tmp_path, "alone", [50.0, 51.0, 52.0], method=ALONE)
+    one = found([*taught, *alone[::-1]], MEAN)
+    assert (one.row, one.against, one.seeds) == ("taught", "alone", [0, 1, 2])
+    assert one.mean == 3.0
+    assert one.t == t_interval([1.0, 2.0, 6.0])
+    assert one.over_seeds == bootstrap([1.0, 2.0, 6.0])
+    assert (one.images, one.over_images, one.mcnemar) == (0, None, [])
+
+
+def test_rows_without_a_seed_in_common_have_no_difference(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "taught", 2, 2, seed=1), write_run(tmp_path / "alone", 1, 1, method=ALONE)]
+    assert differences(only_block(runs)) == []
+
+
+def test_no_difference_is_computed_between_blocks(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "taught", 2, 2, epochs=20), write_run(tmp_path / "alone", 1, 1, method=ALONE)]
+    comparison = compare(runs)
+    assert [differences(block, "alone") for block in comparison.blocks] == [[], []]
+    assert "+1.00" not in markdown(tables(comparison, "alone"))
+
+
+def pair_with_answers(tmp_path: Path) -> list[Path]:
+    runs = [write_run(tmp_path / "taught", 66.7, 66.7), write_run(tmp_path / "alone", 33.3, 66.7, method=ALONE)]
+    write_answers(runs[0], LABELS, A, B)
+    write_answers(runs[1], LABELS, WEAK, B)
+    return runs
+
+
+def test_images_are_compared_one_by_one(tmp_path: Path) -> None:
+    runs = pair_with_answers(tmp_path)
+    right, weak, same = (np.array(own) == np.array(LABELS) for own in (A, WEAK, B))
+    student = found(runs, Measure("student", 0))
+    assert student.images == 6
+    assert student.mcnemar == [mcnemar(right, weak)] == [0.5]
+    assert student.over_images == bootstrap(100.0 * (right.astype(float) - weak))
+    mean = found(runs, MEAN)
+    literal = [
+        100.0 * ((int(r) + int(s)) / 2 - (int(w) + int(s)) / 2) for r, w, s in zip(right, weak, same, strict=True)
+    ]
+    assert mean.over_images == bootstrap(literal)
+    assert mean.mcnemar == [], "the mean of two students is not simply right or wrong"
+    assert found(runs, Measure("ensemble")).images == 6
+
+
+def test_images_are_averaged_over_seeds_before_they_are_drawn(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"taught-seed{seed}", 1, 1, seed=seed) for seed in (0, 1)]
+    runs += [write_run(tmp_path / f"alone-seed{seed}", 1, 1, seed=seed, method=ALONE) for seed in (0, 1)]
+    for run, answers in zip(runs, (A, WEAK, WEAK, WEAK), strict=True):
+        write_answers(run, LABELS, answers, B)
+    one = found(runs, Measure("student", 0))
+    right, weak = (np.array(own) == np.array(LABELS) for own in (A, WEAK))
+    assert one.over_images == bootstrap(100.0 * (right.astype(float) - weak) / 2)
+    assert one.mcnemar == [0.5, 1.0]
+
+
+def test_answers_are_left_out_unless_all_runs_kept_them(tmp_path: Path) -> None:
+    runs = pair_with_answers(tmp_path)
+    (runs[1] / "outputs" / "test.safetensors").unlink()
+    assert found(runs, MEAN).images == 0
+
+
+def test_answers_to_other_images_are_refused(tmp_path: Path) -> None:
+    runs = pair_with_answers(tmp_path)
+    (runs[1] / "outputs" / "test.safetensors").unlink()
+    (runs[1] / "outputs").rmdir()
+    write_answers(runs[1], LABELS[::-1], A, B)
+    with pytest.raises(UserError, match="were tested on other images"):
+        differences(only_block(runs))
+
+
+def test_damaged_answers_and_those_of_other_weights_are_named(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "taught", 1, 1, {"sha256": {"a": "0", "b": "0"}}),
+        write_run(tmp_path / "x", 1, 1, method=ALONE),
+    ]
+    for run in runs:
+        write_answers(run, LABELS, A, B, sha256={"a": "1", "b": "0"})
+    with pytest.raises(UserError, match=r"taught/outputs/test.safetensors' holds the answers of other weights"):
+        differences(only_block(runs))
+    (runs[0] / "outputs" / "test.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"cannot be read: .* Delete it"):
+        differences(only_block(runs))
+
+
+def test_csv_reads_back_as_the_numbers_that_were_compared(tmp_path: Path) -> None:
+    runs = [
+        *write_seeds(tmp_path, "taught, a", [51.0, 53.5]),
+        *write_seeds(tmp_path, "alone", [50.0, 51.0], method=ALONE),
+    ]
+    lines = list(csv.DictReader(io.StringIO(to_csv(compare(runs)))))
+    assert tuple(lines[0]) == COLUMNS
+    assert len(lines) == 2 * 4  # two students, their mean and the ensemble
+    line = next(own for own in lines if own["run"] == "taught, a" and own["accuracy_of"] == "students' mean")
+    assert [float(value) for value in line["values"].split(";")] == [51.0, 53.5]
+    assert (float(line["mean"]), float(line["std"])) == pytest.approx((52.25, 1.7677669529663689))
+    assert (line["against"], float(line["difference"]), line["weights"]) == ("alone", 1.75, "last")
+    interval = t_interval([1.0, 2.5])
+    assert interval is not None
+    assert (float(line["t_low"]), float(line["t_high"])) == interval
+    assert (line["images"], line["mcnemar_p"], line["bootstrap_images_low"]) == ("", "", "")
+
+
+def test_the_table_shows_the_difference_of_the_mean_with_its_interval(tmp_path: Path) -> None:
+    runs = [
+        *write_seeds(tmp_path, "taught", [51.0, 53.0, 58.0]),
+        *write_seeds(tmp_path, "alone", [50, 51, 52], method=ALONE),
+    ]
+    page = markdown(tables(compare(runs)))
+    assert "mean vs. control" in page
+    assert "+3.00 [-3.57, 9.57]" in page
+    assert "| taught | alone | students' mean | 3 | +3.00 | [-3.57, 9.57] |" in page
+    assert "mean vs. taught" in markdown(tables(compare(runs), "taught"))
+
+
+def test_latex_is_escaped_and_has_as_many_columns_everywhere(tmp_path: Path) -> None:
+    runs = [*write_seeds(tmp_path, "50%_&_more", [51.0, 53.0]), *write_seeds(tmp_path, "alone", [50, 51], method=ALONE)]
+    page = latex(tables(compare(runs), "50%_&_more"))
+    assert r"50\%\_\&\_more & dml" in page
+    assert r"52.00 $\pm$ 1.41" in page
+    assert "$-$1.50" in page
+    bodies = page.split(r"\begin{tabular}")[1:]
+    assert len(bodies) == 2
+    for body in bodies:
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        columns = len(body.split("{")[1].split("}")[0])
+        assert {line.replace(r"\&", "").count("&") + 1 for line in lines} == {columns}
+        assert [body.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+
+
+def test_every_special_character_of_latex_is_made_harmless() -> None:
+    assert escape_latex(r"a_b\c {1} $ & # % ^ ~ < > |") == (
+        r"a\_b\textbackslash{}c \{1\} \$ \& \# \% \textasciicircum{} \textasciitilde{} "
+        r"\textless{} \textgreater{} \textbar{}"
+    )
+    assert escape_latex("[1.00, 2.00]") == "{}[1.00, 2.00]"
+    assert escape_latex("a-1 -1.5") == "a-1 $-$1.5"
