@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +80,9 @@ def write_page(page: Page, out: Path) -> None:
         temporary.replace(out)
     except OSError as error:
         raise UserError(f"The report cannot be written to '{out}': {error.strerror}. Choose another --out.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_figures(page: Page, folder: Path) -> int:
