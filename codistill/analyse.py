@@ -8,13 +8,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from codistill import __version__
+from codistill.analysis.advantages import fixed_by
 from codistill.analysis.describe import describe, over_epochs
 from codistill.analysis.examples import choose_examples
 from codistill.analysis.plain import plain
+from codistill.analysis.probabilities import log_softmax
 from codistill.analysis.raw import Raw, read_answers, read_raw
 from codistill.data import EvaluationLoader, Images
 from codistill.engine.durable import SaveError
@@ -27,11 +30,15 @@ from codistill.methods.cpm_maps import CpmMaps, cpm_maps
 from codistill.runs import rebuild, save_outputs
 
 VERSION = 1  # of analysis.json
+MOST_FIXED = 24  # images that are kept of those which the control got wrong
 SAMPLE = 2000  # images, evenly spread, for what needs a pass of its own
 
 
-def analyse_run(run: Path, split: str = "test", device: str = "auto") -> dict[str, Any]:
-    """Analyse one split of a finished run and write it down. Raises UserError where there is nothing to analyse."""
+def analyse_run(run: Path, split: str = "test", device: str = "auto", control: Path | None = None) -> dict[str, Any]:
+    """Analyse one split of a finished run and write it down. Raises UserError where there is nothing to analyse.
+
+    control: a run that was analysed before, of the same students alone; images that it got wrong are kept to be shown.
+    """
     experiment, summary = rebuild(run, device)
     loader = experiment.test if split == "test" else experiment.validation
     if loader is None:
@@ -54,6 +61,8 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto") -> dict[st
         answers = read_answers(run)
         found["over_epochs"] = None if answers is None else over_epochs(answers, raw.students)
         found["examples"] = _save_examples(experiment, folder, split, loader.images, found)
+        if control is not None and split == "test":
+            _save_fixed(folder, loader.images, raw, control)
         folder.save_analysis(split, found)
     except SaveError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
@@ -121,3 +130,29 @@ def _save_examples(
     name = "examples" if split == "test" else f"examples_{split}"
     folder.save_outputs(name, tensors, {"split": split, "why": list(chosen.values())})
     return {"file": f"outputs/{name}.safetensors", "rows": rows, "why": list(chosen.values()), "maps": cpm is not None}
+
+
+def _save_fixed(folder: RunFolder, images: Images, raw: Raw, control: Path) -> None:
+    """Images that students have right and the control got wrong, with both answers; and counts of both directions."""
+    alone = read_raw(control, "test")
+    if alone.students != raw.students or not np.array_equal(alone.labels, raw.labels):
+        return  # it was tested on other images: nothing can be said
+    answers = {
+        kind: {name: own.logits[name].argmax(axis=1) for name in raw.students}
+        for kind, own in (("answers", raw), ("control", alone))
+    }
+    right, before = ({name: own == raw.labels for name, own in of.items()} for of in answers.values())
+    confidence = {name: log_softmax(raw.logits[name]).max(axis=1) for name in raw.students}
+    rows = fixed_by(right, before, confidence, MOST_FIXED)
+    tensors = {"images": images.pixels[rows], "labels": images.labels[rows], "rows": torch.tensor(rows)}
+    for kind, of in answers.items():
+        tensors |= {f"{kind}/{name}": torch.from_numpy(own[rows]) for name, own in of.items()}
+    counts = {
+        name: {
+            "fixed": int((right[name] & ~before[name]).sum()),
+            "broken": int((before[name] & ~right[name]).sum()),
+            "images": len(raw.labels),
+        }
+        for name in raw.students
+    }
+    folder.save_outputs("fixed", tensors, {"control": str(control), "counts": counts, "sha256": raw.sha256})

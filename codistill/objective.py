@@ -70,6 +70,10 @@ class Objective:
                 raise unknown("loss in weights", key, names)
         return {name: self._weight_of(name) for name in names}
 
+    def at(self, names: Iterable[str], progress: float) -> dict[str, float]:
+        """What each loss in ``names`` weighs when this fraction of training is done."""
+        return {name: self._at(self._weight_of(name), progress) for name in names}
+
     def __call__(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
         """The scalar to minimise; ``progress`` is the fraction of training done, in [0, 1].
 

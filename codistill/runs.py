@@ -97,6 +97,7 @@ def _train(
     recorder = Recorder(
         folder,
         cohort,
+        experiment.objective,
         optimizer,
         scaling,
         experiment.validation,

@@ -99,6 +99,8 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
         ("accelerate", ("engine/processes.py", "engine/tracking.py")),
         ("wandb", "engine/tracking.py"),
         ("datasets", ("data/hub.py", "data/columns.py", "data/local.py")),
+        ("jinja2", "report/page.py"),
+        ("matplotlib", "report/"),
         ("filelock", ("data/cache", "engine/lock.py")),
         ("typer", ("cli.py", "commands/")),
     ],

@@ -735,6 +735,10 @@ RUNS = [
     Bad("analyse an unfinished run", a_run(finished=False), ANALYSE, ("no summary.json. The run is not finished",)),
     Bad("analyse a run with its copy", a_run(), ["analyse", "done", "run"], ("are the same run (seed 0)",)),
     Bad("analyse without checkpoint", a_run(checkpoint_pt=None), ANALYSE, ("run/checkpoint.pt' is missing",)),
+    Bad("report on nothing", nothing, ["report", "run"], ("'run' does not exist", "a folder of runs")),
+    Bad("report on an empty folder", lambda: Path("run").mkdir(), ["report", "run"], ("no config.yaml in it or one",)),
+    Bad("report on a damaged log", a_run(metrics_jsonl="{\n"), ["report", "run"], ("metrics.jsonl' is damaged",)),
+    Bad("report to a folder", a_run(), ["report", "run", "--out", "run"], ("cannot be written to 'run'",)),
     Bad("analyse damaged raw material", damaged_outputs, ANALYSE, ("test.safetensors' cannot be read", "Delete it")),
 ]
 

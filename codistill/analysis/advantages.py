@@ -1,6 +1,6 @@
 """Where one is right and others are wrong, and where in the classes: what there is to teach."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,21 @@ def most_confident(where: NDArray[np.bool_], confidence: NDArray[np.floating], m
     rows = np.flatnonzero(where)
     found: list[int] = rows[np.argsort(-confidence[rows], kind="stable")][:most].tolist()
     return found
+
+
+def fixed_by(
+    right: Mapping[str, NDArray[np.bool_]],
+    control: Mapping[str, NDArray[np.bool_]],
+    confidence: Mapping[str, NDArray[np.floating]],
+    most: int,
+) -> list[int]:
+    """At most ``most`` images that a student has right and its namesake of the control had wrong; (n,) each.
+
+    The first of each student, by its confidence, then the second of each, so that no student takes all places.
+    """
+    lists = [most_confident(own & ~control[name], confidence[name], most) for name, own in right.items()]
+    turns = [rows[place] for place in range(most) for rows in lists if place < len(rows)]
+    return list(dict.fromkeys(turns))[:most]
 
 
 def alone(right: NDArray[np.bool_], others: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:

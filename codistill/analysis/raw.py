@@ -38,7 +38,7 @@ class AnswersOverEpochs(NamedTuple):
 
 def read_raw(run: Path, split: str) -> Raw:
     """``outputs/SPLIT.safetensors``. Raises UserError if it is not there or cannot be read."""
-    tensors, about = _read(run / "outputs" / f"{split}.safetensors")
+    tensors, about = read_tensors(run / "outputs" / f"{split}.safetensors")
     try:
         students, teacher = about["students"], about["teacher"]
         speakers = students if teacher is None else [*students, teacher]
@@ -61,7 +61,7 @@ def read_answers(run: Path) -> AnswersOverEpochs | None:
     path = run / "outputs" / "answers.safetensors"
     if not path.exists():
         return None
-    tensors, about = _read(path)
+    tensors, about = read_tensors(path)
     answers = {key.removeprefix("answers/"): own for key, own in tensors.items() if key.startswith("answers/")}
     try:
         answers = {name: answers[name] for name in about["speakers"]}
@@ -70,7 +70,8 @@ def read_answers(run: Path) -> AnswersOverEpochs | None:
         raise UserError(f"'{path}' lacks {error}. Delete it to do without it.") from error
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+    """All arrays of a safetensors file, and its metadata. Raises UserError if it cannot be read."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

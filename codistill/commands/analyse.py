@@ -4,7 +4,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,7 @@ from codistill.analyse import analyse_run
 from codistill.commands.shared import console, errors, new_app, print_table
 from codistill.report import analysis as report
 from codistill.report.compare import compare
+from codistill.report.gains import find_control
 from codistill.run_files import ANALYSES
 
 app = new_app()
@@ -32,9 +33,15 @@ def analyse(
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of every analysis.json.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; any will do.")] = "auto",
 ) -> None:
-    """What the students of runs learned: how rich, how different, how sure, and who knew what first."""
+    """What the students of runs learned: how rich, how different, how sure, and who knew what first.
+
+    With a run and its control (method=independent, the same seed), images that only the run has right are kept, too.
+    """
     terms = compare(runs)  # what is no finished run is refused before the first is analysed
-    found = {str(run): analyse_run(run, data, device) for run in runs}
+    controls = {run: pair.control for run in runs if (pair := find_control(run, runs))}
+    found: dict[str, dict[str, Any]] = {}
+    for run in sorted(runs, key=lambda run: run in controls):  # a control comes before whoever is compared with it
+        found[str(run)] = analyse_run(run, data, device, controls.get(run))
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
         return

@@ -22,6 +22,7 @@ from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.engine.stopping import Stopped, StopRequest
 from codistill.errors import UserError
+from codistill.objective import Objective
 from codistill.run_files import differing_keys
 from codistill.weights import load_weights
 
@@ -65,6 +66,7 @@ class Recorder:
         self,
         folder: RunFolder,
         cohort: Cohort,
+        objective: Objective,
         optimizer: torch.optim.Optimizer,
         scaling: Scaling,
         validation: Iterable[Batch] | None,
@@ -84,7 +86,8 @@ class Recorder:
         data: tuple[str, str],
         stop: StopRequest,
     ) -> None:
-        self._folder, self._cohort, self._optimizer, self._scaling = folder, cohort, optimizer, scaling
+        self._folder, self._cohort, self._objective = folder, cohort, objective
+        self._optimizer, self._scaling = optimizer, scaling
         self._validation, self._sample, self._runtime, self._display = validation, sample, runtime, display
         self._health, self._answers, self._bad_batch = health, answers, bad_batch
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
@@ -143,8 +146,10 @@ class Recorder:
         warnings = self._health.check(epoch, means, seen)
         for warning in warnings:
             self._display.warn(warning)
+        weights = self._objective.at((name for name in means if name != TOTAL), (epoch + 1) / self._epochs)
+        figures = {**self._figures(means), "weights": weights}
         accuracies = {"validation_accuracy": accuracy, **geometry}
-        self._folder.log({**record, **self._figures(means), **accuracies, "warnings": warnings})
+        self._folder.log({**record, **figures, **accuracies, "warnings": warnings})
         self._save((epoch + 1) * self._steps_per_epoch)
         (asked,) = self._processes.largest(self._stop.number or 0)
         if asked:

@@ -1,0 +1,54 @@
+"""``codistill report``."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from codistill.commands.shared import console, new_app
+
+try:
+    from codistill.report.page import make_page, write_figures, write_page
+except ModuleNotFoundError as error:
+    library = (error.name or "").partition(".")[0]
+    if library not in ("jinja2", "matplotlib"):
+        raise
+    from codistill.errors import UserError
+
+    raise UserError(f"A report needs {library}: pip install 'codistill[report]'") from error
+
+app = new_app()
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run, or a folder of runs.", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(help="The page; else report.html in the folder.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Where figures go; else report/ in the folder.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Make it again and again until all runs are finished.")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="Seconds between two looks of --watch.")] = 10,
+) -> None:
+    """One HTML page about a run or a folder of runs, with its figures as SVG and PNG."""
+    out = out or folder / "report.html"
+    page = make_page(folder, every if watch else None)
+    write_page(page, out)
+    if watch and not page.finished:
+        console.print(f"{escape(str(out))} is made anew every {every} s; Ctrl-C ends that.", soft_wrap=True)
+        try:
+            while not page.finished:
+                time.sleep(every)
+                page = make_page(folder, every)
+                write_page(page, out)
+        except KeyboardInterrupt:
+            page = make_page(folder)  # once more, so that it no longer loads itself
+            write_page(page, out)
+    count = write_figures(page, figures or folder / "report")
+    size = out.stat().st_size / 1e6
+    where = figures or folder / "report"
+    console.print(f"{escape(str(out))} ({size:.1f} MB); {count} figures in {escape(str(where))}", soft_wrap=True)

@@ -1,0 +1,124 @@
+"""One page about one run or a folder of runs: a single HTML file that needs no network."""
+
+import base64
+import hashlib
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from codistill import __version__, run_files
+from codistill.errors import UserError
+from codistill.report import palette
+from codistill.report.gains import is_control
+from codistill.report.overview import overview
+from codistill.report.parts import Section
+from codistill.report.sections import sections_of
+from codistill.report.story import Story, find_runs, read_story
+
+TEMPLATES = Environment(
+    loader=PackageLoader("codistill.report"),
+    autoescape=select_autoescape(default=True, default_for_string=True),  # names are written by others
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class Page(NamedTuple):
+    """A page, and its figures for the files beside it."""
+
+    html: str
+    figures: list[Any]
+    finished: bool
+
+
+def make_page(folder: Path, refresh: int | None = None) -> Page:
+    """Read a run or a folder of runs and tell it. ``refresh``: seconds after which the page loads itself again.
+
+    Raises UserError if there is no run, or a file of one is damaged.
+    """
+    runs = find_runs(folder)
+    stories = [read_story(run) for run in runs]
+    beside = [story.path for story in stories if story.finished] if runs != [folder] else _beside(folder)
+    top = overview(stories, beside)
+    told: list[tuple[Story, list[Section]]] = []
+    for story in _one_per_row(stories):
+        pair = top.pairs.get(story.path)
+        control = read_story(pair.control) if pair else None
+        told.append((story, sections_of(story, pair, control)))
+    finished = all(story.finished for story in stories)
+    script = _read("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    html = TEMPLATES.get_template("page.html.jinja").render(
+        title=folder.resolve().name,
+        top=top,
+        told=told,
+        stories=stories,
+        finished=finished,
+        refresh=None if finished else refresh,
+        light=palette.css(palette.LIGHT),
+        dark=palette.css(palette.DARK),
+        style=_read("page.css"),
+        script=script,
+        script_hash=digest,
+        version=__version__,
+        command=shlex.join(["codistill", "report", str(folder)]),
+    )
+    figures = [*top.figures, *(figure for _, sections in told for section in sections for figure in section.figures)]
+    return Page(html, figures, finished)
+
+
+def write_page(page: Page, out: Path) -> None:
+    """Put a page in its place at once: no browser loads half of one. Raises UserError if it cannot be written."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(page.html, encoding="utf-8", errors="replace")
+        temporary.replace(out)
+    except OSError as error:
+        raise UserError(f"The report cannot be written to '{out}': {error.strerror}. Choose another --out.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_figures(page: Page, folder: Path) -> int:
+    """Every figure as SVG and PNG. Returns how many figures. Raises UserError if they cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for figure in page.figures:
+            figure.save(folder)
+    except OSError as error:
+        raise UserError(
+            f"Figures cannot be written to '{folder}': {error.strerror}. Choose other --figures."
+        ) from error
+    return len(page.figures)
+
+
+def _beside(run: Path) -> list[Path]:
+    """Finished runs in the same folder as this one, among which its control may be."""
+    found = []
+    for path in sorted(run.resolve().parent.glob("*/summary.json")):
+        try:
+            run_files.read_config(path.parent)
+            run_files.read_summary(path.parent)
+            found.append(path.parent)
+        except UserError:
+            continue  # somebody else's folder is no fault of this run
+    return [path for path in found if path != run.resolve()]
+
+
+def _one_per_row(stories: list[Story]) -> list[Story]:
+    """Of runs that differ by seed, the first: the others are in the overview."""
+    seen: dict[str, Story] = {}
+    for story in stories:
+        seen.setdefault(repr({key: value for key, value in story.config.items() if key != "seed"}), story)
+    return sorted(seen.values(), key=lambda story: is_control(story.config))  # what is asked about comes first
+
+
+def _read(name: str) -> str:
+    assert TEMPLATES.loader is not None
+    return TEMPLATES.loader.get_source(TEMPLATES, name)[0]

@@ -1,0 +1,45 @@
+"""What a page consists of: sections of figures, tables and images, and how numbers are written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from codistill.report.drawing import Figure
+from codistill.report.images import Card
+from codistill.report.story import Story
+
+
+@dataclass
+class Table:
+    """Text in cells. The first column names its row."""
+
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+@dataclass
+class Section:
+    """A heading with what is below it. ``missing``: lines of (what is not here, the command that would make it)."""
+
+    key: str
+    title: str
+    lead: str = ""
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    cards: Sequence[Card] = ()
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    folded: str = ""  # plain text that is shown on demand
+    points: Sequence[str] = ()  # of a list
+
+
+def how_to_analyse(story: Story) -> tuple[str, str]:
+    """For what the analysis of a run would fill."""
+    if not story.finished:
+        return "It needs a finished run.", f"codistill train --resume {story.path}"
+    return "It needs the run's analysis.", f"codistill analyse {story.path}"
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """With so many decimals; empty for what is not known."""
+    return "" if value is None else f"{value:,.{digits}f}"

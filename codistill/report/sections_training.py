@@ -1,0 +1,114 @@
+"""Sections that fill while a run goes on: accuracy, losses, richness and diversity."""
+
+from codistill.report import at_end, over_time
+from codistill.report.gains import signed
+from codistill.report.parts import Section, Table, how_to_analyse, number
+from codistill.report.story import Story
+
+
+def accuracy(story: Story, control: Story | None) -> Section:
+    section = Section("accuracy", "Accuracy")
+    curve = over_time.accuracy(story.name, story.epochs, story.students)
+    section.figures = [curve] if curve else []
+    if story.epochs and not curve:
+        command = f"codistill train {story.path}/config.yaml data.validation=0.1 run=NEW"
+        section.missing.append(("No validation images, so no curves.", command))
+    if not story.epochs:
+        section.missing.append(("No epoch is done yet.", f"codistill report {story.path} --watch"))
+    if story.summary is not None:
+        section.tables = [_accuracy_table(story, control)]
+    return section
+
+
+def _accuracy_table(story: Story, control: Story | None) -> Table:
+    assert story.summary is not None
+    test = story.summary["test_accuracy"]
+    validation = story.summary.get("validation_accuracy") or {}
+    theirs = control.summary["test_accuracy"] if control and control.summary else None
+    rows = []
+    for name, own in test["students"].items():
+        alone = theirs["students"].get(name) if theirs else None
+        rows.append([name, own, validation.get("students", {}).get(name), alone])
+    if test["teacher"] is not None:
+        rows.append(["teacher", test["teacher"], validation.get("teacher"), None])
+    rows.append(["ensemble", test["ensemble"], validation.get("ensemble"), theirs["ensemble"] if theirs else None])
+    header = ["", "test", "validation", *(["control", "gain"] if theirs else [])]
+    cells = []
+    for name, own, on_validation, alone in rows:
+        line = [name, number(own), number(on_validation)]
+        if theirs:
+            line += [number(alone), "" if alone is None else signed(own - alone)]
+        cells.append(line)
+    caption = "Accuracy after the last epoch, percent"
+    return Table(caption + (f"; control: {control.name}" if theirs and control else ""), header, cells)
+
+
+def losses(story: Story) -> Section:
+    section = Section("losses", "Losses")
+    if not story.epochs:
+        section.missing.append(("No epoch is done yet.", f"codistill report {story.path} --watch"))
+        return section
+    share = over_time.weighted_shares(story.name, story.epochs, story.students)
+    section.figures = [*([share] if share else []), *over_time.losses(story.name, story.epochs, story.students)]
+    section.lead = "Means over each epoch, before they are weighed; logarithmic."
+    last = story.epochs[-1]
+    weights = last.get("weights") or {}
+    losses = {name: value for name, value in last["losses"].items() if name != over_time.TOTAL}
+    whole = sum(abs(value * weights.get(name, 0.0)) for name, value in losses.items())
+    rows = []
+    for name, value in losses.items():
+        weight = weights.get(name)
+        part = None if weight is None else value * weight
+        share_of = "" if part is None or not whole else f"{100 * abs(part) / whole:.1f}"
+        rows.append([name, number(value, 4), number(weight, 3), number(part, 4), share_of])
+    section.tables = [
+        Table(
+            f"Losses of epoch {last['epoch']}",
+            ["loss", "value", "weight", "weighted", "share %"],
+            rows if weights else [row[:2] for row in rows],
+        )
+    ]
+    if not weights:
+        section.tables[0].header = ["loss", "value"]
+        command = f"codistill train {story.path}/config.yaml run=NEW"
+        section.missing.append(("This run, of an earlier version, did not log its weights.", command))
+    return section
+
+
+def richness_and_diversity(story: Story) -> Section:
+    section = Section("diversity", "Richness and diversity")
+    if story.epochs:
+        rich = over_time.richness(story.name, story.epochs, story.students)
+        section.figures = [*([rich] if rich else []), *over_time.diversity(story.name, story.epochs)]
+    analysis = story.analysis
+    if analysis is None:
+        section.missing.append(how_to_analyse(story))
+        return section
+    if likeness := at_end.stage_cka(story.name, analysis):
+        section.figures = [*section.figures, likeness]
+    students = [
+        [
+            name,
+            f"{number(own['effective_rank'], 1)} of {own['embedding_width']}",
+            number(own["linear_probe"]),
+            number(own["alone_right"]["share"]),
+            number(own.get("agreement_with_teacher")),
+        ]
+        for name, own in analysis["students"].items()
+    ]
+    pairs = [
+        [
+            name,
+            number(own["cka"], 3),
+            number(own["disagreement"]),
+            number(own["error_correlation"], 3),
+            number(own["double_fault"]),
+        ]
+        for name, own in analysis["pairs"].items()
+    ]
+    heads = ["", "effective rank", "linear probe %", "alone right %", "agrees with teacher %"]
+    section.tables = [
+        Table(f"Each student on {analysis['images']:,} test images", heads, students),
+        Table("Each pair of students", ["", "CKA", "disagreement %", "error correlation", "both wrong %"], pairs),
+    ]
+    return section

@@ -1,0 +1,94 @@
+"""All that the files of one run tell, finished or not: what is missing is None, and says nothing worse."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codistill import run_files
+from codistill.analysis.raw import Raw, read_raw, read_tensors
+from codistill.errors import UserError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Pictures(NamedTuple):
+    """Images of outputs/NAME.safetensors with what is said of each: arrays (n, ...), and metadata."""
+
+    arrays: Arrays
+    about: dict[str, Any]
+
+
+class Story(NamedTuple):
+    """One run."""
+
+    path: Path
+    name: str
+    config: dict[str, Any]
+    epochs: list[dict[str, Any]]  # lines of metrics.jsonl, one per finished epoch
+    last: dict[str, Any] | None  # the last line, also of an interval
+    summary: dict[str, Any] | None  # of a finished run
+    analysis: dict[str, Any] | None
+    raw: Raw | None
+    examples: Pictures | None
+    fixed: Pictures | None
+
+    @property
+    def students(self) -> list[str]:
+        return list(self.config["students"])
+
+    @property
+    def finished(self) -> bool:
+        return self.summary is not None
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """``folder`` if it is a run, else the runs in it, sorted. Raises UserError if there are none."""
+    if not folder.is_dir():
+        raise UserError(f"'{folder}' does not exist. Give a run folder, or a folder of runs.")
+    if (folder / "config.yaml").exists():
+        return [folder]
+    runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    if not runs:
+        raise UserError(
+            f"'{folder}' is no run folder, and holds none: there is no config.yaml in it or one level below."
+        )
+    return runs
+
+
+def read_story(run: Path) -> Story:
+    """Read a run. Raises UserError for a file that is damaged."""
+    metrics = run_files.read_metrics(run) if (run / "metrics.jsonl").exists() else []
+    finished = (run / "summary.json").exists()
+    analysed = finished and (run / run_files.ANALYSES["test"]).exists()
+    summary = run_files.read_summary(run) if finished else None
+    return Story(
+        run,
+        run.resolve().name,
+        run_files.read_config(run),
+        [line for line in metrics if line["kind"] == "epoch" and isinstance(line.get("losses"), dict)],
+        metrics[-1] if metrics else None,
+        summary,
+        run_files.read_analysis(run) if analysed else None,
+        _raw(run, summary.get("sha256", {})) if summary and analysed else None,
+        _pictures(run, "examples") if analysed else None,
+        _pictures(run, "fixed") if analysed else None,
+    )
+
+
+def _raw(run: Path, sha256: dict[str, str]) -> Raw | None:
+    """The answers to the test images, if they are of the weights that the run has now."""
+    raw = read_raw(run, "test") if (run / "outputs" / "test.safetensors").exists() else None
+    return raw if raw is not None and raw.sha256 == sha256 else None
+
+
+def _pictures(run: Path, name: str) -> Pictures | None:
+    path = run / "outputs" / f"{name}.safetensors"
+    if not path.exists():
+        return None
+    arrays, about = read_tensors(path)
+    pixels = arrays.get("images")
+    if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
+        raise UserError(f"'{path}' holds no images. Delete it, and make it anew: codistill analyse {run}")
+    return Pictures(arrays, dict(about))

@@ -1,0 +1,261 @@
+"""The page about a run or a folder of runs: what it says, and that it can be trusted with other people's names."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from told_runs import finish, write_run
+
+from codistill.commands import report as command
+from codistill.errors import UserError
+from codistill.report import palette
+from codistill.report.drawing import spread
+from codistill.report.page import make_page, write_figures, write_page
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Tags(HTMLParser):
+    """Counts what a browser would see: tags, attributes that could run something, and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def text_of(html: str) -> str:
+    return re.sub(r"\s+", " ", Tags(html).text)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds alone, with tasks, and three together; the first of each analysed."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed, gain in enumerate((1.0, 2.0, 3.0)):
+        write_run(folder / f"alone{seed}", "independent", accuracy=50 + seed, seed=seed, analysed=seed == 0)
+        write_run(folder / f"together{seed}", accuracy=50 + seed + gain, seed=seed, analysed=seed == 0)
+    return folder
+
+
+def test_the_headline_is_the_gain_over_the_control_with_its_interval(runs: Path) -> None:
+    html = make_page(runs).html
+    assert "<h1>Students that learned together gained 2.00 points over each alone</h1>" in html
+    # t(2) is 4.303; the deviation of 1, 2, 3 is 1
+    assert "+2.00 points, 95 % interval \N{MINUS SIGN}0.48 to +4.48 (3 seeds). The interval holds 0" in text_of(html)
+
+
+def test_one_run_finds_its_control_beside_it_and_says_that_one_seed_is_little(runs: Path) -> None:
+    text = text_of(make_page(runs / "together1").html)
+    assert "gained 2.00 points over each alone" in text
+    assert "one seed, no interval" in text
+
+
+def test_one_seed_with_saved_answers_has_an_interval_over_images(runs: Path) -> None:
+    assert "(one seed; over 60 test images only)" in text_of(make_page(runs / "together0").html)
+
+
+def test_without_a_control_the_page_says_so_and_how_to_make_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "together")
+    text = text_of(make_page(run).html)
+    assert "The students reach 60.00 % on average" in text
+    assert "Without a control nobody knows" in text
+    assert f"codistill train {run}/config.yaml method=independent run={run}-alone" in text
+
+
+def test_a_control_with_the_same_tasks_comes_before_one_without(tmp_path: Path) -> None:
+    write_run(tmp_path / "a-without", "independent", accuracy=40, tasks=(None, None))
+    run = write_run(tmp_path / "together", accuracy=60)
+    text = text_of(make_page(run).html)
+    assert "gained 20.00 points" in text
+    assert "The control has no tasks: this is what tasks and teaching gained together." in text
+    write_run(tmp_path / "b-with", "independent", accuracy=55)
+    text = text_of(make_page(run).html)
+    assert "gained 5.00 points" in text
+    assert "The control has no tasks" not in text
+
+
+def test_a_run_on_other_terms_is_no_control(tmp_path: Path) -> None:
+    write_run(tmp_path / "alone", "independent", epochs=9)
+    write_run(tmp_path / "other-seed", "independent", seed=1)
+    assert "Without a control" in text_of(make_page(write_run(tmp_path / "together")).html)
+
+
+def test_a_lost_point_is_called_lost(tmp_path: Path) -> None:
+    write_run(tmp_path / "alone", "independent", accuracy=61)
+    assert "lost 1.00 points" in make_page(write_run(tmp_path / "together", accuracy=60)).html
+
+
+def test_every_section_is_filled_from_a_whole_run(runs: Path) -> None:
+    page = make_page(runs / "together0")
+    text = text_of(page.html)
+    names = {figure.name for figure in page.figures}
+    parts = "accuracy weighted_shares loss_a loss_b loss_cpm richness cka disagreement class_gains calibration_a"
+    assert {f"together0_{part}" for part in parts.split()} <= names
+    assert len(names) == len(page.figures)
+    assert "Test images that only the student has right (fixed)" in text
+    assert "peak memory, MiB 512" in text
+    assert "Epoch 2: student 'a' answers 'cat' for all images." in text
+    assert "students: a: resnet8" in text  # config.yaml
+    assert "a: dog → cat" in text
+    assert page.html.count("<img ") == 6 * 5 + 8  # of each example the image and two maps of two students
+    assert "codistill analyse" not in text.replace("analysis codistill analyse", "")  # nothing is missing
+
+
+def test_what_is_missing_names_the_command_that_fills_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", weights=False)
+    text = text_of(make_page(run).html)
+    assert f"It needs the run's analysis. codistill analyse {run}" in text
+    assert "did not log its weights" in text
+
+
+def test_an_unfinished_run_has_its_curves_and_loads_itself_again(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", done=2)
+    page = make_page(run, refresh=7)
+    assert not page.finished
+    assert '<meta http-equiv="refresh" content="7">' in page.html
+    assert "Training goes on: 2 of 4 epochs done." in page.html
+    assert any(figure.name.endswith("_accuracy") for figure in page.figures)
+    assert f"codistill train --resume {run}" in page.html
+    finish(run)
+    assert 'http-equiv="refresh"' not in make_page(run, refresh=7).html
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_run_that_has_hardly_begun_has_a_page(tmp_path: Path, done: int) -> None:
+    page = make_page(write_run(tmp_path / "run", done=done))
+    assert f"Training goes on: {done} of 4 epochs done." in page.html
+
+
+def test_names_are_text_wherever_they_stand(tmp_path: Path) -> None:
+    students, classes = (HOSTILE, "b\"onload='x'"), (HOSTILE, "$x^$", "</svg><img src=x onerror=alert(1)>")
+    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    write_run(folder / "alone", "independent", students=students, classes=classes, analysed=True)
+    write_run(folder / "<b onclick=x>", students=students, classes=classes, analysed=True)
+    page = make_page(folder)
+    found = Tags(page.html)
+    assert found.tags.count("script") == 1  # ours
+    assert not found.handlers
+    assert "b" not in found.tags[found.tags.index("main") :]
+    assert HOSTILE not in page.html.split("</style>")[1].rsplit("<script>", 1)[0]
+    assert HOSTILE in found.text  # it is shown all the same
+    for figure in page.figures:
+        ElementTree.fromstring(figure.svg.replace("xlink:", ""))
+        assert "/" not in figure.name
+
+
+def test_a_page_needs_no_network(runs: Path) -> None:
+    html = make_page(runs).html
+    assert "default-src 'none'" in html
+    addresses = re.findall(r"""(?:src|href)\s*=\s*["']([^"'#][^"']*)|url\(["']?([^)#][^)]*)|@import""", html)
+    assert all(address.startswith("data:") for pair in addresses for address in pair if address)
+
+
+def test_figures_are_saved_as_svg_and_png(runs: Path, tmp_path: Path) -> None:
+    page = make_page(runs / "alone0")
+    assert write_figures(page, tmp_path / "figures") == len(page.figures) > 5
+    files = sorted((tmp_path / "figures").iterdir())
+    assert len(files) == 2 * len(page.figures)
+    assert all(file.read_bytes().startswith(b"\x89PNG" if file.suffix == ".png" else b"<?xml") for file in files)
+
+
+def test_the_same_run_gives_the_same_page(runs: Path) -> None:
+    assert make_page(runs / "together0").html == make_page(runs / "together0").html
+
+
+def test_every_figure_image_and_table_says_what_it_is(runs: Path) -> None:
+    html = make_page(runs).html
+    figures = re.findall(r'<div role="img" aria-label="([^"]*)">', html)
+    assert len(figures) == html.count("<svg")
+    assert all(len(alt) > 20 for alt in figures)
+    assert len(re.findall(r'<img src="data:[^"]*" alt="[^"]+', html)) == html.count("<img ")
+    assert html.count("<caption>") == html.count("<table")
+
+
+def test_watching_ends_when_the_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", done=2)
+    seen = []
+
+    def sleep(seconds: float) -> None:
+        seen.append((seconds, 'http-equiv="refresh"' in (run / "report.html").read_text()))
+        if len(seen) == 2:
+            finish(run)
+
+    monkeypatch.setattr(command.time, "sleep", sleep)
+    command.report(run, watch=True, every=3)
+    assert seen == [(3, True), (3, True)]
+    assert 'http-equiv="refresh"' not in (run / "report.html").read_text()
+    assert list((run / "report").glob("*.png"))
+
+
+def test_ctrl_c_leaves_a_page_that_no_longer_loads_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", done=2)
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.time, "sleep", interrupted)
+    command.report(run, watch=True)
+    assert 'http-equiv="refresh"' not in (run / "report.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_named(runs: Path, tmp_path: Path) -> None:
+    page = make_page(runs / "alone1")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written to '.*page.html'"):
+        write_page(page, tmp_path / "file" / "page.html")
+    with pytest.raises(UserError, match="Figures cannot be written"):
+        write_figures(page, tmp_path / "file")
+
+
+def test_raw_material_of_other_weights_is_not_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", analysed=True)
+    assert "a: cat" in text_of(make_page(run).html)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "sha256": {"a": "0" * 64, "b": "0" * 64}}))
+    assert "class cat a:" not in text_of(make_page(run).html)
+
+
+def test_a_missing_library_is_named_with_the_command_that_installs_it() -> None:
+    hidden = "import sys; sys.modules['matplotlib'] = None; sys.argv[1:] = ['report', '.']"
+    code = f"{hidden}; from codistill import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'codistill[report]'" in done.stderr
+
+
+@pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK])
+def test_every_colour_is_readable_as_text(colours: dict[str, str]) -> None:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for name, colour in colours.items():
+        if name not in (palette.SURFACE, palette.RULE):
+            low, high = sorted((luminance(colour), luminance(colours[palette.SURFACE])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, name
+
+
+@pytest.mark.parametrize("heights", [[0.5, 0.5, 0.5], [1.0, 0.99, 0.2], [0.0, 0.0], [0.3], [], [0.1] * 30])
+def test_labels_are_apart_in_their_order_and_inside(heights: list[float]) -> None:
+    places = spread(heights, 0.08)
+    assert places == sorted(places)
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
+    apart = min(0.08, 1 / max(len(heights) - 1, 1))
+    assert all(b - a > apart - 1e-9 for a, b in pairwise(places))
