@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is there
+os.environ["COLUMNS"] = "200"  # tables are not broken where tests read them
 
 import sys
 from collections.abc import Iterator

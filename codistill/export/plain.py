@@ -28,8 +28,8 @@ def plain(
 ) -> Plain:
     """A student of ``model`` (a name, or a mapping with name and settings) for images normalised by mean and std.
 
-    One of timm becomes what ``timm.create_model(name, num_classes=K)`` loads; others keep their names, for
-    ``codistill.load_student``.
+    One of timm becomes what ``timm.create_model(name, num_classes=K)`` loads, unless timm gives that model two
+    classifiers where a student has one; others keep their names, for ``codistill.load_student``.
     """
     settings: dict[str, Any]
     name, settings = (model, {}) if isinstance(model, str) else (model["name"], {**model})
@@ -37,8 +37,12 @@ def plain(
     weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in student.state_dict().items()}
     # What a student does to its images first belongs to their normalisation.
     scale, shift = weights.get("input_scale"), weights.get("input_shift")
-    if name.startswith(TIMM) and "full_resolution_stem" not in settings:
-        timm_model: Any = getattr(student.backbone, "model", student.backbone)
+    timm_model: Any = getattr(student.backbone, "model", student.backbone)
+    if (
+        name.startswith(TIMM)
+        and "full_resolution_stem" not in settings
+        and isinstance(timm_model.pretrained_cfg["classifier"], str)
+    ):
         if timm_model.pretrained_cfg.get("fixed_input_size"):
             settings.setdefault("img_size", list(image_size))
         weights = timm_weights(weights, timm_model.pretrained_cfg["classifier"])

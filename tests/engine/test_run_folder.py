@@ -255,6 +255,6 @@ def test_the_file_of_a_student_of_any_allowed_name_lies_in_the_run_folder(tmp_pa
     students = {"ä b-1": "resnet8", "~": "resnet8", "ü" * 100: "resnet8", "$HOME": "resnet8"}
     run = tmp_path / "deep" / "run"
     runs.train(make_config({**CONFIG.model_dump(), "epochs": 1, "students": students, "tasks": "none"}), run, Silent())
-    assert {path.stem for path in (run / "students").iterdir()} == set(students)
+    assert {path.stem for path in (run / "students").iterdir()} == {*students, *(f"{name}.best" for name in students)}
     assert list(tmp_path.iterdir()) == [tmp_path / "deep"]
     runs.evaluate_run(run)

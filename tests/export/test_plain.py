@@ -57,7 +57,11 @@ def test_a_student_of_timm_becomes_what_timm_itself_makes(
         torch.testing.assert_close(network((pixels - mean) / std), expected)
 
     write_safetensors(tmp_path, made, {})
-    facts = {"preprocessing": {"mean": MEAN, "std": STD}, "class_names": list("abcdefg"), "format": "safetensors"}
+    facts = {
+        "preprocessing": {"resize": "squash", "mean": MEAN, "std": STD},
+        "class_names": list("abcdefg"),
+        "format": "safetensors",
+    }
     export = Export(tmp_path, facts)
     torch.testing.assert_close(torch.from_numpy(open_weights(export)(pixels.numpy())), expected)
     assert load_file(export.file).keys() == network.state_dict().keys()

@@ -21,8 +21,8 @@ def test_pixels_are_those_of_pytorch_within_one_level_where_it_rounds_a_half(siz
     height, width, *size = sizes
     pixels = image(height, width)
     planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].double()
-    shrinks = size[0] <= height and size[1] <= width
-    expected = F.adaptive_avg_pool2d(planes, size) if shrinks else F.interpolate(planes, size, mode="bilinear")
+    areas = F.adaptive_avg_pool2d(planes, [min(height, size[0]), min(width, size[1])])
+    expected = F.interpolate(areas, size, mode="bilinear")
     exact = expected[0].permute(1, 2, 0).numpy()
     resized = resize(pixels, (size[0], size[1]))
     assert resized.shape == exact.shape
@@ -34,6 +34,11 @@ def test_pixels_are_those_of_pytorch_within_one_level_where_it_rounds_a_half(siz
 def test_halving_is_the_mean_of_four_pixels_with_halves_to_even() -> None:
     pixels = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [255, 255, 0, 0], [255, 255, 0, 1]], dtype=np.uint8)[..., None]
     assert resize(pixels, (2, 2))[..., 0].tolist() == [[0, 2], [255, 0]]  # 0.5, 2.5, 255, 0.25
+
+
+def test_a_crop_is_the_central_square_of_the_shorter_side() -> None:
+    pixels = image(6, 11)
+    assert np.array_equal(resize(pixels, (3, 3), "crop"), resize(pixels[:, 2:8], (3, 3)))
 
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
