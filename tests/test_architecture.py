@@ -44,7 +44,19 @@ ALLOWED: dict[str, set[str]] = {
     "saved": {"models", "student", "weights"},
     "__init__": {"batch", "cohort", "config", "distill", "method", "objective"}
     | {"runs", "saved", "student", "tasks", "teacher"},
-    "export": {"cohort", "config", "data", "engine", "experiment", "pixels", "run_files", "runs", "saved", "student"}
+    "export": {
+        "cohort",
+        "config",
+        "data",
+        "engine",
+        "experiment",
+        "models",
+        "pixels",
+        "run_files",
+        "runs",
+        "saved",
+        "student",
+    }
     | {"teacher", "weights"},
     # Those that put everything together.
     "experiment": {"*"},

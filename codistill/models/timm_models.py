@@ -45,6 +45,12 @@ class TimmBackbone(nn.Module):
         return cast(Any, self.model).forward_head(x, pre_logits=True)
 
 
+def make_plain_timm(name: str, num_classes: int, settings: Mapping[str, Any]) -> nn.Module:
+    """What ``timm.create_model`` makes of ``timm/NAME``, with its own classifier and without pretrained weights."""
+    network: nn.Module = _import_timm(name).create_model(name.removeprefix(TIMM), num_classes=num_classes, **settings)
+    return network
+
+
 def make_timm(
     name: str, settings: Mapping[str, Any], image_size: tuple[int, int] | None, pretrained: bool
 ) -> TimmBackbone:
