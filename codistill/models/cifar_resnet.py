@@ -12,15 +12,13 @@ is of this kind, eight times as wide within its blocks; it is not one of Zagoruy
 ResNet-8x4 and ResNet-32x4 (CRD, arXiv:1910.10699) have a stem of 32 channels and stages of 64, 128 and 256.
 """
 
-from collections.abc import Sequence
 from typing import Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.models.staged import initialise
-from codistill.student import Branchable
+from codistill.models.staged import InStages, initialise
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 WIDTHS = (16, 16, 32, 64)  # of the stem, and within the blocks of each stage
@@ -66,7 +64,7 @@ class BottleneckBlock(nn.Module):
         return F.relu(y, inplace=True)
 
 
-class CifarResNet(Branchable):
+class CifarResNet(InStages):
     """ResNet-``depth`` without its classifier, with timm's feature interface. It branches before its last stage.
 
     ``factor`` widens the inside of bottleneck blocks.
@@ -99,33 +97,15 @@ class CifarResNet(Branchable):
         self.head_hidden_size = channels
         initialise(self)
 
-    def forward_intermediates(self, x: Tensor, *, output_fmt: str = "NCHW") -> tuple[Tensor, list[Tensor]]:
-        """Images (B, 3, H, W) -> last map and all three stage maps, of H, H/2 and H/4 pixels."""
-        return self.forward_branch(self.forward_trunk(x))
-
     def share_trunk(self, other: Self) -> None:
         if self.kind != other.kind:
             depths = f"ResNet-{self.kind[0]} and -{other.kind[0]}"
             raise UserError(f"A trunk is shared by networks of one depth and width, got {depths}.")
+        super().share_trunk(other)
         self.conv, self.bn = other.conv, other.bn
-        for number in range(len(self.stages) - 1):
-            self.stages[number] = other.stages[number]
 
-    def forward_trunk(self, x: Tensor) -> list[Tensor]:
-        x = F.relu(self.bn(self.conv(x)), inplace=True)
-        maps = []
-        for stage in list(self.stages)[:-1]:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-    def forward_branch(self, trunk: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        last = self.stages[-1](trunk[-1])
-        return last, [*trunk, last]
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Last map (B, C, H, W) -> embedding (B, C)."""
-        return x.mean(dim=(-2, -1))
+    def stem(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
 def _shortcut(channels: int, out: int, stride: int) -> nn.Module:

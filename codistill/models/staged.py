@@ -12,17 +12,18 @@ from codistill.errors import UserError
 from codistill.student import Branchable
 
 
-class Staged(Branchable):
-    """Each stage gives one map, (B, C_in, H_in, W_in) -> (B, C, H, W); the embedding is the mean of the last map.
+class InStages(Branchable):
+    """What has ``stages`` and a ``head_hidden_size``, and maybe a ``stem`` before them: its feature interface.
 
-    ``width`` is the number of channels of the last map. A stage may not change the map that it is given in place: it
-    is an answer of the stage before. It branches before its last stage.
+    Each stage gives one map, (B, C_in, H_in, W_in) -> (B, C, H, W); the embedding is the mean of the last map. It
+    branches before its last stage.
     """
 
-    def __init__(self, *stages: nn.Module, width: int) -> None:
-        super().__init__()
-        self.head_hidden_size = width
-        self.stages = nn.ModuleList(stages)
+    stages: nn.ModuleList
+
+    def stem(self, x: Tensor) -> Tensor:
+        """What comes before the first stage and is no map of its own."""
+        return x
 
     def forward_intermediates(self, x: Tensor, *, output_fmt: str = "NCHW") -> tuple[Tensor, list[Tensor]]:
         """Images (B, 3, H, W) -> the last map, and the maps of all stages."""
@@ -36,7 +37,7 @@ class Staged(Branchable):
             self.stages[number] = other.stages[number]
 
     def forward_trunk(self, x: Tensor) -> list[Tensor]:
-        maps = []
+        x, maps = self.stem(x), []
         for stage in list(self.stages)[:-1]:
             x = stage(x)
             maps.append(x)
@@ -49,6 +50,18 @@ class Staged(Branchable):
     def forward_head(self, x: Tensor) -> Tensor:
         """Last map (B, C, H, W) -> embedding (B, C)."""
         return x.mean(dim=(-2, -1))
+
+
+class Staged(InStages):
+    """Stages alone. ``width`` is the number of channels of the last map.
+
+    A stage may not change the map that it is given in place: it is an answer of the stage before.
+    """
+
+    def __init__(self, *stages: nn.Module, width: int) -> None:
+        super().__init__()
+        self.head_hidden_size = width
+        self.stages = nn.ModuleList(stages)
 
 
 def initialise(module: nn.Module) -> None:
