@@ -92,9 +92,8 @@ def build(
     poison = config.poison
     if poison is not None and cohort.method.shared_trunk:
         raise UserError(f"poison is for students of their own, but method '{config.method.name}' shares a trunk.")
-    told = {}
+    classes, told = len(splits.train.class_names), {}
     if poison is not None and poison.random_labels is not None:
-        classes = len(splits.train.class_names)
         told = {poison.student: wrong_labels(splits.train.labels, classes, poison.random_labels, config.seed)}
     loader = TrainLoader(
         splits.train,
@@ -127,7 +126,6 @@ def build(
     }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
     counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
-    classes = len(splits.train.class_names)
     data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source, config.data.test)}."
     validation = once(splits.validation)
     sample = None

@@ -1,4 +1,4 @@
-"""One run: train an experiment, test it once at the end, and write it down; or measure a finished one again."""
+"""One run: train an experiment, test it when training is over, and write it down; or measure a finished one again."""
 
 import math
 import platform
@@ -48,7 +48,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train, test once at the end, and write the run folder, which is locked meanwhile. Returns the summary.
+    """Train, test, and write the run folder, which is locked meanwhile. Returns the summary.
 
     display: who is told of progress, ``codistill.display.Lines()`` for one; None is nobody.
     Called in each of several processes that a launcher started, they train together and the main one writes. One that
@@ -155,7 +155,7 @@ def _train(
             f"{skipped['skipped_steps']} of {config.epochs * steps} steps were skipped, for their gradients overflowed "
             "in fp16. It takes a few to find the scale."
         )
-    # After training, once: no choice is made on test images.
+    # Not before training is over: no choice is made on test images.
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)
     students = {name: processes.whole(student.state_dict()) for name, student in cohort.students.items()}
     digests = {

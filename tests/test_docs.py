@@ -35,11 +35,12 @@ def test_the_page_of_methods_and_tasks_is_that_of_the_docstrings() -> None:
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
-def test_every_train_command_in_the_docs_can_be_read(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_configuration_in_the_docs_can_be_read(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shlex
 
     monkeypatch.chdir(ROOT)
-    for line in re.findall(r"^ *codistill train(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")  # commands of several lines
+    for line in re.findall(r"^ *codistill (?:train|plan) (.*)$", text, re.MULTILINE):
         words = [word for word in shlex.split(line.replace("$", ""), comments=True) if not word.startswith("run=")]
         if "--resume" in words or "$" in line.split("=")[0]:  # a loop over recipes names none
             continue

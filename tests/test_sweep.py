@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codistill import UserError
 from codistill.engine.stopping import StopRequest
 from codistill.recipe import read_overrides
+from codistill.runs import ADDED_LATER
 from codistill.sweep.dry_run import dry_run
 from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job, train_all
@@ -98,6 +100,14 @@ def test_a_failed_run_stops_no_other_and_what_is_finished_is_not_trained_again(t
     assert sweep(path, tmp_path / "out").returncode == 0
     assert summary.read_bytes() == before
     assert (tmp_path / "out" / "late-seed0" / "summary.json").exists()
+
+
+def test_a_run_of_an_earlier_version_that_differs_in_what_is_free_is_kept(tmp_path: Path) -> None:
+    (entry,) = read_sweep(written(tmp_path, SHORT))
+    config = {key: value for key, value in entry.config.model_dump(mode="json").items() if key not in ADDED_LATER}
+    (tmp_path / "tiny-seed0").mkdir()
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(yaml.safe_dump({**config, "log_every": 7}))
+    assert Job(entry, tmp_path).state == "waiting"
 
 
 def test_a_finished_run_that_was_told_otherwise_is_named(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@
     checkpoint.pt             the whole cohort and optimizer after the last saved step
     checkpoint.previous.pt    the one before, until the run is finished
     students/NAME.safetensors one student alone, after training
-    students/NAME.best.safetensors the same of the epoch with the best validation accuracy, if there are such images
-    outputs/SPLIT.safetensors what everybody says of every test image, after training (``codistill.engine.outputs``)
+    students/NAME.best.safetensors  the same of the epoch with the best validation accuracy, if there are such images
+    outputs/test.safetensors  what everybody says of every test image, after training (``codistill.engine.outputs``)
     outputs/answers.safetensors  what everybody answered to some validation images after each epoch
     summary.json              written last: a folder that has one is finished
     bad_batch.safetensors     the batch on which training diverged, if it did

@@ -15,20 +15,9 @@ from codistill.analysis.raw import read_raw
 from codistill.errors import UserError
 from codistill.report.compare import ALONE
 from codistill.report.statistics import Interval, bootstrap, t_interval
+from codistill.report.terms import comparable
 
-# Keys of a configuration in which a run and its control may differ.
-_FREE = (
-    "method",
-    "tasks",
-    "weights",
-    "device",
-    "compile",
-    "side_by_side",
-    "log_every",
-    "save_minutes",
-    "trackers",
-    "project",
-)
+_TEACHING = ("method", "tasks", "weights")  # in which a run and its control differ, besides what is free
 
 
 class Gain(NamedTuple):
@@ -127,7 +116,7 @@ def _over_images(pair: Pair, members: Sequence[str]) -> tuple[Interval | None, s
     return bootstrap(values), f"one seed; over {len(values):,} test images only"
 
 
-def _terms(config: Mapping[str, Any]) -> dict[str, Any]:
-    terms = {key: value for key, value in config.items() if key not in _FREE}
-    data = {key: value for key, value in config.get("data", {}).items() if key != "cache"}
-    return {**terms, "data": data}
+def _terms(config: dict[str, Any]) -> dict[str, Any]:
+    """What a run and its control share: seeds are paired."""
+    terms = {key: value for key, value in comparable(config).items() if key not in _TEACHING}
+    return {**terms, "seed": config["seed"]}

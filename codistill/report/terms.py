@@ -4,12 +4,17 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 # May differ between the runs of one row.
-_FREE = ("seed", "device", "compile", "side_by_side", "log_every", "save_minutes", "trackers", "project", "data.cache")
+_FREE = (
+    *("seed", "device", "compile", "side_by_side", "sharding"),
+    *("log_every", "save_minutes", "trackers", "project", "data.cache"),
+)
 _OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.
-_TERMS = ("data", "augment", "optimizer", "batch_size", "epochs", "view_statistics", "precision", "students", "poison")
+_TERMS = (
+    *("data", "augment", "optimizer", "batch_size", "epochs"),
+    *("view_statistics", "sync_batchnorm", "precision", "students", "poison"),
+)
 SHOWN = ("method.name", "tasks")  # have columns of their own
-
 
 # Keys that configurations of earlier versions lack, with what they stood for then: such runs compete with new ones.
 _LATER: dict[str, Any] = {

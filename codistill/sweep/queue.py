@@ -22,6 +22,7 @@ from codistill import run_files
 from codistill.engine.durable import write_file
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
+from codistill.report.terms import comparable
 from codistill.sweep.plan import Entry
 
 State = Literal["waiting", "training", "finished", "failed", "stopped"]
@@ -145,21 +146,18 @@ def train_all(
 
 
 def _check_same(run: Path, entry: Entry) -> None:
-    """Raises UserError if a run was told otherwise than the sweep says now; what its data filled in does not count."""
-    now = entry.config.model_dump(mode="json")
-    then = run_files.read_config(run)
-    if differing := list(_differing(now, then)):
+    """Raises UserError if a run was told otherwise than now; what is free, or filled in by its data, does not count."""
+    now, then = entry.config.model_dump(mode="json"), run_files.read_config(run)
+    differing = _differing({**comparable(now), "seed": now["seed"]}, {**comparable(then), "seed": then["seed"]})
+    if differing:
         raise UserError(
             f"'{run}' was trained otherwise than the sweep says now; it differs in {', '.join(differing[:3])}. Remove "
             "that folder to train it again, or choose another --out."
         )
 
 
-_OF_THE_MACHINE = ("device", "compile", "side_by_side", "log_every", "save_minutes", "sync_batchnorm", "data.cache")
-
-
 def _differing(now: Any, then: Any, key: str = "") -> list[str]:
-    if now is None or key in _OF_THE_MACHINE:
+    if now is None:
         return []
     if isinstance(now, dict) and isinstance(then, dict):
         inner = [_differing(now[name], then.get(name), f"{key}.{name}" if key else name) for name in now]

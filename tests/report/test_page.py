@@ -16,6 +16,7 @@ from codistill.commands import report as command
 from codistill.errors import UserError
 from codistill.report import palette
 from codistill.report.drawing import spread
+from codistill.report.gains import Pair, find_control
 from codistill.report.page import make_page, write_figures, write_page
 
 HOSTILE = "<script>alert(1)</script>"
@@ -88,6 +89,16 @@ def test_a_control_with_the_same_tasks_comes_before_one_without(tmp_path: Path) 
     text = text_of(make_page(run).html)
     assert "gained 5.00 points" in text
     assert "The control has no tasks" not in text
+
+
+def test_a_control_of_an_earlier_version_that_was_spread_otherwise_is_one(tmp_path: Path) -> None:
+    control = write_run(tmp_path / "alone", "independent")
+    run = write_run(tmp_path / "together")
+    config = run / "config.yaml"
+    config.write_text(config.read_text() + "sharding: parameters\npoison: null\nsync_batchnorm: false\n")
+    assert find_control(run, [control]) == Pair(run, control, same_tasks=True)
+    config.write_text(config.read_text().replace("sync_batchnorm: false", "sync_batchnorm: true"))
+    assert find_control(run, [control]) is None
 
 
 def test_a_run_on_other_terms_is_no_control(tmp_path: Path) -> None:

@@ -1,16 +1,22 @@
 """What runs must have in common: keys that came later stand for what they stood for before."""
 
 from codistill.config import make_config
-from codistill.report.terms import comparable
+from codistill.report.terms import comparable, flatten, terms_of
+from codistill.runs import ADDED_LATER
 
 
 def test_a_run_of_an_earlier_version_competes_with_the_same_run_of_today() -> None:
     today = make_config({"data": "digits"}).model_dump(mode="json")
-    earlier = {
-        key: value for key, value in today.items() if key not in ("sync_batchnorm", "poison", "trackers", "project")
-    }
+    earlier = {key: value for key, value in today.items() if key not in ADDED_LATER}
     earlier["data"] = {key: value for key, value in today["data"].items() if key not in ("resize", "test")}
     earlier["augment"] = {key: today["augment"][key] for key in ("padding", "flip")}
     assert comparable(earlier) == comparable(today)
     other = {**today, "augment": {**today["augment"], "mixup": 0.2}}
     assert comparable(earlier) != comparable(other)
+
+
+def test_how_a_run_was_spread_over_processes_is_free_but_what_it_normalised_over_is_a_term() -> None:
+    today = make_config({"data": "digits"}).model_dump(mode="json")
+    assert comparable({**today, "sharding": "parameters"}) == comparable(today)
+    synchronised = {**today, "sync_batchnorm": True}
+    assert terms_of(flatten(comparable(synchronised))) != terms_of(flatten(comparable(today)))
