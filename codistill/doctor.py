@@ -31,7 +31,7 @@ TINY = {
     "epochs": 12,
     "log_every": 1,
 }
-CLOCK = ("images_per_second", "training_seconds", "total_seconds")  # may differ between equal runs
+CLOCK = ("images_per_second", "training_seconds", "processor_seconds", "total_seconds")  # may differ between equal runs
 
 
 def describe() -> list[tuple[str, str]]:

@@ -253,7 +253,7 @@ def _complete(given: dict[str, Any], place: str) -> RunConfig:
 
 def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:
     students, training_only = experiment.cohort.parameter_counts()
-    validation = recorder.accuracy
+    validation, runtime = recorder.accuracy, experiment.runtime
     return {
         "test_accuracy": test._asdict(),
         "validation_accuracy": validation._asdict() if validation else None,
@@ -262,12 +262,13 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
         "forward_passes": {name: sum(views.values()) for name, views in experiment.cohort.views_of.items()},
         "images": experiment.sizes,
         "images_per_second": round(recorder.images_per_second, 1),
-        "peak_memory_bytes": experiment.runtime.peak_memory_bytes(),
-        "seconds": round(recorder.total_seconds, 1),
-        "training_seconds": round(recorder.training_seconds, 1),
+        "peak_memory_bytes": runtime.peak_memory_bytes(),
+        "seconds": round(recorder.clock.total_seconds, 1),
+        "training_seconds": round(recorder.clock.training_seconds, 1),
+        "processor_seconds": round(recorder.clock.processor_seconds, 1) if runtime.device.type == "cpu" else None,
         "seed": experiment.config.seed,
-        "device": experiment.runtime.describe(),
-        "processes": experiment.runtime.processes.count,
+        "device": runtime.describe(),
+        "processes": runtime.processes.count,
         "versions": {
             "codistill": __version__,
             "torch": torch.__version__,

@@ -13,6 +13,7 @@ from codistill.cohort import Cohort
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.best_epoch import BestEpoch
+from codistill.engine.clock import Clock
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.glance import look
 from codistill.engine.health import Health
@@ -101,10 +102,9 @@ class Recorder:
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
         self.best = BestEpoch()
-        self.training_seconds = 0.0  # without evaluation and saving
-        self.total_seconds = 0.0
+        self.clock = Clock()
         self._steps_timed = 0
-        self._resumed = self._epoch_began = self._saved = time.perf_counter()
+        self._saved = time.perf_counter()
 
     def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
         named = {**losses, TOTAL: total}
@@ -158,7 +158,7 @@ class Recorder:
     @property
     def images_per_second(self) -> float:
         """Images per second of training, in the epochs that are done; each counts once, whoever sees it."""
-        return self._steps_timed * self._batch_size / max(self.training_seconds, 1e-9)
+        return self._steps_timed * self._batch_size / max(self.clock.training_seconds, 1e-9)
 
     @property
     def warnings(self) -> list[str]:
@@ -188,7 +188,7 @@ class Recorder:
         torch.set_rng_state(own["random_state"])
         if "cuda_random_state" in own and self._runtime.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda_random_state"], self._runtime.device)
-        self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
+        self.clock.restore(state)
         self._steps_timed = done = int(state["steps_done"])
         for meter, name in ((self._interval, "interval"), (self._whole_epoch, "whole_epoch")):
             meter.restore(own["meters"][name], self._runtime.device)
@@ -209,16 +209,14 @@ class Recorder:
         self._save(steps_done)
 
     def _save(self, steps_done: int) -> None:
-        self.total_seconds += time.perf_counter() - self._resumed
-        self._resumed = time.perf_counter()
         self._folder.save_checkpoint(self._state(steps_done))
-        self._epoch_began = self._saved = time.perf_counter()
+        self._saved = time.perf_counter()
+        self.clock.go_on()
 
     def _pause_clock(self) -> None:
         """What comes now is no training; ``_save`` lets it go on."""
         self._runtime.synchronise()
-        self.training_seconds += time.perf_counter() - self._epoch_began
-        self._epoch_began = time.perf_counter()
+        self.clock.pause()
 
     def _state(self, steps_done: int) -> dict[str, Any]:
         main, *others = self._processes.gather(self._own())
@@ -232,8 +230,7 @@ class Recorder:
             "data": self._data[1],
             "epochs_done": steps_done // self._steps_per_epoch,
             "steps_done": steps_done,
-            "training_seconds": self.training_seconds,
-            "total_seconds": self.total_seconds,
+            **self.clock.state(),
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
             "answers": self._answers.state(),
@@ -280,8 +277,7 @@ class Recorder:
     @property
     def _current_speed(self) -> float:
         """Images per second, the running epoch included."""
-        running = time.perf_counter() - self._epoch_began
-        return self._steps_timed * self._batch_size / max(self.training_seconds + running, 1e-9)
+        return self._steps_timed * self._batch_size / max(self.clock.training_so_far, 1e-9)
 
     def _progress(self, epoch: int, done: int) -> Progress:
         speed = self._current_speed

@@ -35,6 +35,7 @@ class Cost(NamedTuple):
     training_only: int  # parameters that leave after training
     seconds: list[float]  # from start to end
     training_seconds: list[float]  # without evaluation and saving
+    processor_seconds: list[float]  # the same, of all threads of a CPU; GPUs have none
     images_per_second: list[float]
     passes: float | None  # forward passes of a student in a step; plain training has 1
 
@@ -149,16 +150,21 @@ def _row(name: str, group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) ->
         selected=_accuracies([summary.get("test_accuracy_selected") for summary in summaries], config["students"]),
         seeds=[summary["seed"] for summary in summaries],
         cost=Cost(
-            summaries[0]["parameters"]["training_only"],
-            [summary["seconds"] for summary in summaries],
-            [summary["training_seconds"] for summary in summaries if "training_seconds" in summary],
-            [summary["images_per_second"] for summary in summaries if "images_per_second" in summary],
-            statistics.fmean(passes.values()) if passes else None,
+            training_only=summaries[0]["parameters"]["training_only"],
+            seconds=_known(summaries, "seconds"),
+            training_seconds=_known(summaries, "training_seconds"),
+            processor_seconds=_known(summaries, "processor_seconds"),
+            images_per_second=_known(summaries, "images_per_second"),
+            passes=statistics.fmean(passes.values()) if passes else None,
         ),
         settings={},
         runs=[run for run, _, _ in group],
         flat=flat,
     )
+
+
+def _known(summaries: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    return [summary[key] for summary in summaries if summary.get(key) is not None]
 
 
 def _accuracies(tests: Sequence[Mapping[str, Any] | None], students: Mapping[str, str]) -> Accuracies | None:

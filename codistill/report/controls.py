@@ -53,7 +53,7 @@ def role(row: Row, block: Block) -> str:
 
 
 def same_compute(row: Row, other: Row) -> bool:
-    """Forward passes or training seconds are the same but for a tenth."""
+    """Forward passes or seconds of training are the same but for a tenth."""
     ratios = (_ratio_of_passes(row, other), _ratio_of_seconds(row, other))
     return _same_tasks(row, other) and any(ratio is not None and abs(ratio - 1) <= NEAR for ratio in ratios)
 
@@ -108,6 +108,8 @@ def _ratio_of_passes(row: Row, other: Row) -> float | None:
 
 
 def _ratio_of_seconds(row: Row, other: Row) -> float | None:
-    if not row.cost.training_seconds or not other.cost.training_seconds:
-        return None
-    return fmean(row.cost.training_seconds) / max(fmean(other.cost.training_seconds), 1e-9)
+    """Of the processor where both runs know it: by the wall, a run beside others takes longer."""
+    one, two = row.cost.processor_seconds, other.cost.processor_seconds
+    if not one or not two:
+        one, two = row.cost.training_seconds, other.cost.training_seconds
+    return fmean(one) / max(fmean(two), 1e-9) if one and two else None

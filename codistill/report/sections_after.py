@@ -79,6 +79,7 @@ def cost(story: Story) -> Section:
     rows = [
         ["images per second", number(summary.get("images_per_second"), 1)],
         ["seconds, of them training", f"{summary['seconds']:,.1f}, {number(summary.get('training_seconds'), 1)}"],
+        ["seconds of the processor, training", number(summary.get("processor_seconds"), 1)],
         ["peak memory, MiB", f"{peak / 2**20:,.0f}" if peak else "not measured"],
         *([f"parameters of {name}", f"{count:,}"] for name, count in students.items()),
         ["parameters for training only", f"{training_only:,} ({training_only / together:.2f} x the students')"],

@@ -15,7 +15,8 @@ COLUMNS = (
     *("block", "run", "method", "tasks", "settings", "control", "accuracy_of", "weights", "mean", "std", "seeds"),
     *("values", "against", "paired_seeds", "difference", "t_low", "t_high", "bootstrap_seeds_low"),
     *("bootstrap_seeds_high", "images", "bootstrap_images_low", "bootstrap_images_high", "mcnemar_p"),
-    *("training_only_parameters", "passes_per_step", "epochs", "seconds", "training_seconds", "images_per_second"),
+    *("training_only_parameters", "passes_per_step", "epochs", "seconds", "training_seconds", "processor_seconds"),
+    "images_per_second",
 )
 
 
@@ -41,6 +42,7 @@ def to_csv(comparison: Comparison, against: str | None = None) -> str:
                 "epochs": "" if row.epochs is None else row.epochs,
                 "seconds": _mean(row.cost.seconds),
                 "training_seconds": _mean(row.cost.training_seconds),
+                "processor_seconds": _mean(row.cost.processor_seconds),
                 "images_per_second": _mean(row.cost.images_per_second),
             }
             for measure in measures([row]):

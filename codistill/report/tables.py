@@ -89,6 +89,8 @@ def _accuracies(
     columns["training-only parameters"] = [f"{row.cost.training_only:,}" for row in block.rows]
     if any(row.cost.passes for row in block.rows):
         columns["passes a step"] = [f"{row.cost.passes:g}" if row.cost.passes else "" for row in block.rows]
+    if any(row.cost.processor_seconds for row in block.rows):
+        columns["processor minutes"] = [_mean(row.cost.processor_seconds, 1 / 60, ".1f") for row in block.rows]
     if timing:
         columns["minutes a run"] = [f"{fmean(row.cost.seconds) / 60:.1f}" for row in block.rows]
         columns["training minutes"] = [_mean(row.cost.training_seconds, 1 / 60, ".1f") for row in block.rows]

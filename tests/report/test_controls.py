@@ -66,6 +66,13 @@ def test_equal_training_seconds_are_the_same_compute_too(tmp_path: Path) -> None
     assert control(block.rows[0], block) == block.rows[1], "the only one there is"
 
 
+def test_seconds_of_the_processor_count_before_those_by_the_wall(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "taught", 1, 1, {"training_seconds": 300.0, "processor_seconds": 100.0})]
+    long = {"training_seconds": 95.0, "processor_seconds": 99.0}
+    runs.append(write_run(tmp_path / "long", 1, 1, long, method=ALONE, epochs=17))
+    assert role(only_block(runs).rows[1], only_block(runs)) == "alone, same compute as taught"
+
+
 def test_the_command_for_a_missing_control_can_be_read_and_makes_it(tmp_path: Path) -> None:
     runs = write_seeds(tmp_path / "my runs", "taught", [1, 2], weights={"a/peers_kl": 0.5})
     (line,) = missing(only_block(runs))
