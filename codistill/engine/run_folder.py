@@ -82,6 +82,9 @@ class RunFolder:
                 stale.unlink()
             if (self.path / "tensorboard").exists():
                 shutil.rmtree(self.path / "tensorboard")
+            if (self.path / "report.html").exists():  # without it, a folder called report is not ours
+                shutil.rmtree(self.path / "report", ignore_errors=True)
+                (self.path / "report.html").unlink()
             durable.write_file(self.path / "config.yaml", config_yaml.encode())
         except OSError as error:
             raise self._not_writable(error) from error

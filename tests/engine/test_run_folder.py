@@ -109,8 +109,10 @@ def test_a_folder_in_which_a_run_was_killed_before_it_began_counts_as_empty(tmp_
 
 def test_overwriting_leaves_nothing_of_the_old_run(tmp_path: Path, whole: Path) -> None:
     run = shutil.copytree(whole, tmp_path / "run")
-    for stale in ("checkpoint.previous.pt", "checkpoint.damaged.pt", "students/.c.safetensors.tmp"):
-        (run / stale).write_bytes(b"old")
+    (run / "report").mkdir()
+    stale = ("checkpoint.previous.pt", "checkpoint.damaged.pt", "students/.c.safetensors.tmp")
+    for name in (*stale, "report.html", "report/learning.svg"):
+        (run / name).write_bytes(b"old")
     with RunFolder(run) as folder:
         folder.start("epochs: 1\n", overwrite=True)
     assert {path.name for path in run.rglob("*") if path.is_file()} == {"config.yaml", ".lock"}
