@@ -54,11 +54,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         if key == "tasks":
             flat["tasks"] = describe_tasks(value)
-            for own in value:
-                for task in own:
-                    for setting, given in task.items():
-                        if setting != "name":  # a list: several students may have the task, each with its settings
-                            flat.setdefault(f"task.{task['name']}.{setting}", []).append(given)
+            flat |= _task_settings(value)
         elif key == "students":
             flat[key] = list(value.values())  # models, whatever the students are called
         elif isinstance(value, dict):
@@ -66,6 +62,16 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _task_settings(tasks: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """One value where all students who have the task agree on it, else a list with that of each."""
+    found: dict[str, list[Any]] = {}
+    for task in (task for own in tasks for task in own):
+        for setting, given in task.items():
+            if setting != "name":
+                found.setdefault(f"task.{task['name']}.{setting}", []).append(given)
+    return {key: given[0] if all(other == given[0] for other in given) else given for key, given in found.items()}
 
 
 def describe_tasks(tasks: list[list[dict[str, Any]]]) -> str:

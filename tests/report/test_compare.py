@@ -151,7 +151,7 @@ def test_the_same_task_with_other_settings_for_one_student_is_named(tmp_path: Pa
     runs = [write_run(tmp_path / "a", 1, 1, tasks=heavy), write_run(tmp_path / "b", 1, 1, tasks=light)]
     assert [row.settings for row in compare(runs).rows] == [
         {"task.rotation.weight": [2.0, 1.0]},
-        {"task.rotation.weight": [1.0, 1.0]},
+        {"task.rotation.weight": 1.0},
     ]
 
 

@@ -1,7 +1,7 @@
 """What runs must have in common: keys that came later stand for what they stood for before."""
 
 from codistill.config import make_config
-from codistill.report.terms import comparable, flatten, terms_of
+from codistill.report.terms import comparable, differing, flatten, terms_of
 from codistill.runs import ADDED_LATER
 
 
@@ -20,3 +20,10 @@ def test_how_a_run_was_spread_over_processes_is_free_but_what_it_normalised_over
     assert comparable({**today, "sharding": "parameters"}) == comparable(today)
     synchronised = {**today, "sync_batchnorm": True}
     assert terms_of(flatten(comparable(synchronised))) != terms_of(flatten(comparable(today)))
+
+
+def test_how_many_students_have_a_task_is_told_by_the_tasks_and_not_by_its_settings() -> None:
+    one, two = (
+        flatten(make_config({"tasks": tasks}).model_dump(mode="json")) for tasks in (["rotation", "none"], "rotation")
+    )
+    assert differing([one, two]) == ["tasks"]
