@@ -71,14 +71,17 @@ def stress_entries(
     return entries
 
 
-def harms(entries: Sequence[Entry], out: Path, healthy: str) -> list[Harm]:
-    """A row for each method and poison of finished runs. ``healthy``: the student that is looked at."""
+def harms(runs: Sequence[Path], healthy: str) -> list[Harm]:
+    """A row for each method and poison of those runs that are finished, told by their folders' names.
+
+    healthy: the student that is looked at.
+    """
     accuracy: dict[tuple[str, str], dict[int, float]] = {}
-    for name, config in entries:
-        if (out / name / "summary.json").exists():
-            method, poison = name.rpartition("-seed")[0].rsplit("_", 1)
-            test = run_files.read_summary(out / name)["test_accuracy"]["students"]
-            accuracy.setdefault((method, poison), {})[config.seed] = test[healthy]
+    for run in runs:
+        if (run / "summary.json").exists():
+            method, poison = run.name.rpartition("-seed")[0].rsplit("_", 1)
+            summary = run_files.read_summary(run)
+            accuracy.setdefault((method, poison), {})[summary["seed"]] = summary["test_accuracy"]["students"][healthy]
     alone = accuracy.get((CONTROL, HEALTHY), {})
     rows = []
     for (method, poison), of_seed in accuracy.items():

@@ -5,6 +5,7 @@ Tables come from the committed results, docs/methods.md from the docstrings and 
 A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-- end -->``. It compares all seeds of
 each named recipe, ``results/micro/NAME-seed*``. A table between ``<!-- bench against: NAME ... -->`` and the end shows
 ``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
+``<!-- stress: FOLDER: STUDENT -->`` begins the table of a collapse test: its runs are in the folder, the student is healthy.
 Code between ``<!-- code: PATH -->``, or ``<!-- code: PATH: NAME ... -->`` for some of its classes, functions and tables
 alone, and the end is that of the file; the last of the names may be ``main``, for what is run.
 A test fails when a page is stale.
@@ -19,7 +20,8 @@ from typing import Any
 from codistill import catalogue
 from codistill.methods import METHODS
 from codistill.report.compare import compare
-from codistill.report.tables import markdown, tables
+from codistill.report.tables import Table, markdown, tables
+from codistill.stress import harms, table
 from codistill.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,13 +56,14 @@ No public code by the authors was found for `kdcl`, `afd` and `collaborative`. T
 formulas are from public code, abstracts and the secondary sources that a docstring names; settings marked there as unsure are.
 """
 TABLE = re.compile(r"(<!-- runs: (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+STRESS = re.compile(r"(<!-- stress: (?P<folder>\S+): (?P<healthy>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def updated(page: str) -> str:
     """The text of a page with all its tables and code made anew."""
-    return CODE.sub(_code, BENCH.sub(_bench_table, TABLE.sub(_table, page)))
+    return CODE.sub(_code, BENCH.sub(_bench_table, STRESS.sub(_stress_table, TABLE.sub(_table, page))))
 
 
 def _code(match: re.Match[str]) -> str:
@@ -89,6 +92,11 @@ def _table(match: re.Match[str]) -> str:
     runs = [run for name in names for run in sorted(folder.glob(name if "-seed" in name else f"{name}-seed*"))]
     text = markdown(tables(compare(runs), timing=False, details="none"))
     return f"{match[1]}\n{text}\n{match[4]}"
+
+
+def _stress_table(match: re.Match[str]) -> str:
+    runs = sorted((ROOT / match["folder"]).iterdir())
+    return f"{match[1]}\n{markdown([Table('', *table(harms(runs, match['healthy'])))])}\n{match[3]}"
 
 
 def _bench_table(match: re.Match[str]) -> str:

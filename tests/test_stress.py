@@ -162,7 +162,7 @@ def test_the_table_pairs_runs_by_seed(tmp_path: Path) -> None:
             "seed": int(seed),
         }
         (tmp_path / entry.name / "summary.json").write_text(json.dumps(summary))
-    rows = harms(entries, tmp_path, "a")
+    rows = harms([tmp_path / entry.name for entry in entries], "a")
     assert [(row.poison, row.minus_alone, row.minus_healthy) for row in rows] == [
         ("healthy", [2.0, 1.0], [0.0, 0.0]),
         ("labels80", [-1.0, -4.0], [-3.0, -5.0]),

@@ -46,7 +46,7 @@ def stress(
     students = list(entries[0].config.students)
     healthy = next(name for name in students if name != (poisoned or students[-1]))
     train_with_progress(entries, out, jobs=jobs, gpus=gpus)
-    print_table(*table(harms(entries, out, healthy)))
+    print_table(*table(harms([out / entry.name for entry in entries], healthy)))
     console.print(f"Points of test accuracy of student '{healthy}', minus those of it alone with the same tasks.")
 
 
