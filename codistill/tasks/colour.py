@@ -23,9 +23,9 @@ from codistill.views import COLOURS
 class Colour(JointLabel):
     """Joint label of class and channel order.
 
-    orders: 6 for all orders of red, green and blue (five more looks at each image), 3 for the cyclic ones (two more).
+    orders: 3 for the cyclic orders of red, green and blue (two more looks at each image), 6 for all (five more).
     hierarchical: heads on every stage (True) or on the embedding only (False).
     """
 
-    def __init__(self, shape: StudentShape, *, orders: Literal[3, 6] = 6, hierarchical: bool = True) -> None:
+    def __init__(self, shape: StudentShape, *, orders: Literal[3, 6] = 3, hierarchical: bool = True) -> None:
         super().__init__(shape, COLOURS[orders], hierarchical)
