@@ -142,3 +142,15 @@ def test_a_stopped_sweep_saves_its_run_and_goes_on_with_it(tmp_path: Path) -> No
 
     train_all([again], side_by_side=1, gpus=[], show=stop_when_further, stop=stop)
     assert again.state == "stopped"
+
+
+def test_a_run_that_is_stopped_before_it_listens_has_not_failed(tmp_path: Path) -> None:
+    (entry,) = read_sweep(written(tmp_path, SHORT))
+    job, stop = Job(entry, tmp_path), StopRequest(lambda text: None)
+
+    def stop_at_once(jobs: object) -> None:
+        stop.number = signal.SIGTERM
+
+    train_all([job], side_by_side=1, gpus=[], show=stop_at_once, stop=stop)
+    assert job.state == "stopped"
+    assert Job(entry, tmp_path).state == "waiting"

@@ -32,7 +32,7 @@ def _train_help() -> str:
         + escape(
             "codistill train\n"
             "codistill train recipes/cifar100_resnet32.yaml optimizer.lr=0.05 seed=3\n"
-            "codistill train data=FOLDER students=[resnet20,resnet20] tasks=[rotation,supcon] epochs=200 run=runs/a\n"
+            "codistill train data=FOLDER students=[resnet20,resnet20] tasks=[rotation,colour] epochs=200 run=runs/a\n"
             "codistill train 'students={small: resnet8, large: resnet20}' tasks=[[rotation,supcon],none] method=dml\n"
             "codistill train --resume runs/a"
         )

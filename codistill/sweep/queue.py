@@ -10,6 +10,7 @@ last saved step. A run that fails is kept with its log, and the others go on.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ from codistill.sweep.plan import Entry
 
 State = Literal["waiting", "training", "finished", "failed", "stopped"]
 LOOK_SECONDS = 0.5
+# Exit codes of a run that was asked to end: it saved first, or had not begun to listen and nothing was there to save.
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Job:
@@ -76,7 +79,7 @@ class Job:
         if code == 0 and (self.run / "summary.json").exists():
             self.state = "finished"
         else:
-            self.state = "stopped" if code in (128 + 2, 128 + 15) else "failed"
+            self.state = "stopped" if code in _STOPPED else "failed"
 
     def stop(self) -> None:
         """Ask the process, once, to save and to end: asked twice it would leave at once."""

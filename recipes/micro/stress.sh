@@ -1,0 +1,12 @@
+#!/bin/sh
+# The collapse test on the micro benchmark, shortened: sh recipes/micro/stress.sh OUT [KEY=VALUE ...]
+#
+# The peer `b` is harmed, `a` is looked at. Its far smaller network has three convolutions (examples/custom_backbone.py).
+# Can be stopped and started again at any time.
+set -e
+out=${1:?Where should the runs go? Give a folder.}
+shift
+here=$(cd "$(dirname "$0")" && pwd)
+PYTHONPATH="$here/../../examples${PYTHONPATH:+:$PYTHONPATH}" codistill stress "$here/benchmark.yaml" epochs=24 "$@" \
+    --methods dml,ffl,collaborative --poisons labels80,lr10,labels40:1,reinit:1,small:1 --seeds 3 \
+    --smaller custom_backbone:SmallCNN --jobs 2 --out "$out"
