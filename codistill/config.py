@@ -3,7 +3,6 @@
 What is written to the run folder has every default filled in, so that it reproduces the run by itself.
 """
 
-import itertools
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -30,8 +29,7 @@ from codistill.poison import Poison
 from codistill.shorthand import Section, Strict, explain, name_students, named, tasks_of_each
 
 STUDENTS = ["resnet8", "resnet8"]
-# Of the students in turn; which they are on colour images was chosen by measurement (docs/results.md).
-COLOUR_TASKS, GREY_TASKS = ("rotation", "colour"), ("rotation", "supcon")
+TASKS_OF_EACH = "rotation"  # chosen by the micro benchmark: docs/results.md
 METHOD = "collaborative"
 
 
@@ -92,15 +90,14 @@ def _check_weight(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
 class RunConfig(Strict):
     """Everything that a run depends on."""
 
-    # The defaults of students and method are shorthands; _spell_out completes them like the user's own.
+    # The defaults of these three are shorthands; _spell_out completes them like the user's own.
     students: dict[str, Model] = Field(
         description="models, as a list or as a mapping from a name of your choice; a name, or {name: ..., settings}",
         json_schema_extra={"short": str(STUDENTS)},
     )
-    tasks: list[list[TaskConfig]] | Literal["auto"] = Field(
-        "auto",
-        description="one for each student, in order; one for all; none; or auto: "
-        f"{' and '.join(COLOUR_TASKS)} in turn, on grey images {' and '.join(GREY_TASKS)}",
+    tasks: list[list[TaskConfig]] = Field(
+        description="one for each student, in order; one for all; or none",
+        json_schema_extra={"short": TASKS_OF_EACH},
     )
     method: Named = Field(description="how students learn from each other", json_schema_extra={"short": METHOD})
     weights: dict[str, Annotated[NonNegativeFloat | Ramp, WrapValidator(_check_weight)]] = Field(
@@ -151,9 +148,7 @@ class RunConfig(Strict):
     def _spell_out(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Shorthands -> the full form: lists of models, task names, a method's name."""
         students = name_students(given.get("students", STUDENTS))
-        tasks = given.get("tasks", "auto")
-        if tasks != "auto":
-            tasks = tasks_of_each(tasks, list(students))
+        tasks = tasks_of_each(given.get("tasks", TASKS_OF_EACH), list(students))
         method = named(given.get("method", METHOD), "method", METHODS)
         return {**given, "students": students, "tasks": tasks, "method": method}
 
@@ -191,25 +186,12 @@ class RunConfig(Strict):
             )
         return self
 
-    def with_tasks(self, grey: bool) -> "RunConfig":
-        """The same with ``tasks="auto"`` spelt out, for images that are grey or not."""
-        if self.tasks != "auto":
-            return self
-        in_turn = itertools.cycle(GREY_TASKS if grey else COLOUR_TASKS)
-        tasks = tasks_of_each([task for task, _ in zip(in_turn, self.students, strict=False)], list(self.students))
-        return self.model_copy(update={"tasks": [[TaskConfig(**task) for task in own] for own in tasks]})
-
-    @property
-    def tasks_of_students(self) -> dict[str, list[TaskConfig]]:
-        """Each student's own. Raises UserError while they are left to the images."""
-        if self.tasks == "auto":
-            raise UserError("tasks=auto is spelt out when the images are known: see RunConfig.with_tasks.")
-        return dict(zip(self.students, self.tasks, strict=True))
-
     def objective_weights(self, method_weights: Mapping[str, Weight]) -> dict[str, Weight]:
         """The whole table: the method's weights, then each task's, then the user's exceptions."""
         tasks: dict[str, Weight] = {
-            f"{student}/{task.name}": task.weight for student, own in self.tasks_of_students.items() for task in own
+            f"{student}/{task.name}": task.weight
+            for student, own in zip(self.students, self.tasks, strict=True)
+            for task in own
         }
         rules = {**method_weights, **tasks}
         # A key that the user repeats moves to the end with the user's others: the last match wins.

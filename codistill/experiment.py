@@ -72,7 +72,7 @@ def build(
     source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
     splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
-    config = _fill_in(config, size, source.flip).with_tasks(is_grey(splits.train))
+    config = _fill_in(config, size, source.flip)
     if (column := config.data.superclass) is not None:
         kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
         config = _fill_in_superclasses(config, kept)
@@ -196,7 +196,7 @@ def build_cohort(
     shapes = {name: _look_once(student, image_shape, config.students[name]) for name, student in students.items()}
     tasks = {
         name: {task.name: _build_task(task, shapes[name]) for task in own}
-        for name, own in config.tasks_of_students.items()
+        for name, own in zip(students, config.tasks, strict=True)
     }
     method = METHODS[config.method.name](shapes, **config.method.settings)
     cohort = Cohort(students, tasks, method, config.view_statistics)
@@ -238,9 +238,7 @@ def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> R
             return task
         return task.model_copy(update={"settings": {**task.settings, "superclasses": superclass_of_each}})
 
-    return config.model_copy(
-        update={"tasks": [[filled(task) for task in own] for own in config.tasks_of_students.values()]}
-    )
+    return config.model_copy(update={"tasks": [[filled(task) for task in own] for own in config.tasks]})
 
 
 def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:

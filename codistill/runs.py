@@ -27,6 +27,7 @@ from codistill.engine.processes import Processes, join
 from codistill.engine.recorder import Display, Recorder
 from codistill.engine.reinitialise import Reinitialising
 from codistill.engine.run_folder import RunFolder
+from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
 from codistill.engine.stopping import StopRequest
@@ -265,7 +266,7 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
         "peak_memory_bytes": runtime.peak_memory_bytes(),
         "seconds": round(recorder.clock.total_seconds, 1),
         "training_seconds": round(recorder.clock.training_seconds, 1),
-        "processor_seconds": round(recorder.clock.processor_seconds, 1) if runtime.device.type == "cpu" else None,
+        "processor_seconds": _processor_seconds(recorder, runtime),
         "seed": experiment.config.seed,
         "device": runtime.describe(),
         "processes": runtime.processes.count,
@@ -277,6 +278,13 @@ def _summary(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict
         },
         "commit": _commit(),
     }
+
+
+def _processor_seconds(recorder: Recorder, runtime: Runtime) -> float | None:
+    """What training took of the processor; nothing on a GPU, nor where other processes worked too."""
+    seconds = recorder.clock.processor_seconds
+    known = seconds is not None and runtime.device.type == "cpu" and runtime.processes.count == 1
+    return round(seconds, 1) if seconds is not None and known else None
 
 
 def _commit() -> str | None:

@@ -94,7 +94,7 @@ def tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]]
     if len(given) != len(students):
         raise UserError(
             f"{len(given)} tasks for {len(students)} students ({', '.join(students)}): "
-            "give one for each student in order, one for all, or tasks=none."
+            "give one for each student in order, one for all, or tasks=none. The default is rotation for all."
         )
     entries = [entry if isinstance(entry, list) else [entry] for entry in given]
     tasks = [[_task(task) for task in entry if task not in (None, "none")] for entry in entries]

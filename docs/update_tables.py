@@ -89,14 +89,17 @@ def _name(node: ast.stmt) -> str:
 
 def _table(match: re.Match[str]) -> str:
     folder, names = ROOT / match["folder"], match["names"].split()
-    runs = [run for name in names for run in sorted(folder.glob(name if "-seed" in name else f"{name}-seed*"))]
+    found = {name: sorted(folder.glob(name if "-seed" in name else f"{name}-seed*")) for name in names}
+    if lacking := [name for name, own in found.items() if not own]:
+        raise FileNotFoundError(f"{folder} has no runs called {', '.join(lacking)}.")
+    runs = [run for own in found.values() for run in own]
     text = markdown(tables(compare(runs), timing=False, details="none"))
     return f"{match[1]}\n{text}\n{match[4]}"
 
 
 def _stress_table(match: re.Match[str]) -> str:
     runs = sorted((ROOT / match["folder"]).iterdir())
-    return f"{match[1]}\n{markdown([Table('', *table(harms(runs, match['healthy'])))])}\n{match[3]}"
+    return f"{match[1]}\n{markdown([Table('', *table(harms(runs, match['healthy'])))])}\n{match[4]}"
 
 
 def _bench_table(match: re.Match[str]) -> str:

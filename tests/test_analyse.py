@@ -24,6 +24,7 @@ from codistill.run_files import read_analysis, read_metrics, read_summary
 
 SHORT: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},
+    "tasks": ["rotation", "supcon"],
     "data": {"name": "digits", "per_class": 20},
     "batch_size": 40,
     "epochs": 3,

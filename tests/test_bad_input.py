@@ -457,11 +457,14 @@ KEYS = [
     keys("yes for a number of a range", "augment.scale=[yes, 1]", "augment.scale.0 should not be yes or no"),
     keys("no such policy", "augment.policy=auto", "augment.policy should be 'none', 'trivial' or 'rand'"),
     keys("a negative alpha", "augment.mixup=-1", "augment.mixup should be greater than or equal to 0"),
-    keys(
+    Bad(
         "mixed images for a task that compares classes",
-        "augment.mixup=0.2",
-        "augment.mixup gives images two labels each, but task 'supcon' of student 'resnet8_2'",
-        "Set augment.mixup to 0",
+        nothing,
+        ["train", "tasks=[rotation, supcon]", "augment.mixup=0.2"],
+        (
+            "augment.mixup gives images two labels each, but task 'supcon' of student 'resnet8_2'",
+            "Set augment.mixup to 0",
+        ),
     ),
     keys("no such order", "order=balance", "order should be 'shuffled', 'class_pairs' or 'balanced'"),
     keys("no such device", "device=cuda:99", "device=cuda:99 cannot be used here", "Choose auto or cpu"),

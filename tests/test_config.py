@@ -16,24 +16,9 @@ from codistill.strict_yaml import read_yaml
 def test_nothing_at_all_is_a_complete_configuration() -> None:
     config = load_config()
     assert config.students == {"resnet8_1": "resnet8", "resnet8_2": "resnet8"}
-    assert config.tasks == "auto"
+    assert [[task.name for task in own] for own in config.tasks] == [["rotation"], ["rotation"]]
     assert config.method.name == "collaborative"
     assert config.data.name == "digits"
-
-
-@pytest.mark.parametrize(("grey", "second"), [(False, "colour"), (True, "supcon")])
-def test_tasks_that_are_left_to_the_images_take_turns(grey: bool, second: str) -> None:
-    config = make_config({"students": ["resnet8"] * 3})
-    with pytest.raises(UserError, match="when the images are known"):
-        config.objective_weights({})
-    chosen = config.with_tasks(grey)
-    assert [[task.name for task in own] for own in chosen.tasks_of_students.values()] == [
-        ["rotation"],
-        [second],
-        ["rotation"],
-    ]
-    assert chosen == make_config({"students": ["resnet8"] * 3, "tasks": ["rotation", second, "rotation"]})
-    assert chosen.with_tasks(not grey) == chosen
 
 
 def test_what_is_written_reads_back_equal() -> None:
@@ -179,14 +164,14 @@ def test_a_recipe_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None
 
 
 def test_the_users_last_pattern_wins_also_where_the_method_has_it_first() -> None:
-    config = make_config({"tasks": "none", "weights": {"*_kl": 0.0, "*/cpm_kl": 1.0}})
+    config = make_config({"weights": {"*_kl": 0.0, "*/cpm_kl": 1.0}})
     table = config.objective_weights({"*/ce": 1.0, "*/cpm_kl": Ramp(1.0, 0.3), "*/peers_kl": 1.0})
     assert list(table)[-2:] == ["*_kl", "*/cpm_kl"]
     assert table["*/cpm_kl"] == 1.0
 
 
 def test_a_users_weight_is_an_exception_to_the_methods_rule() -> None:
-    config = make_config({"tasks": "none", "weights": {"resnet8_1/cpm_kl": 0}})
+    config = make_config({"weights": {"resnet8_1/cpm_kl": 0}})
     table = config.objective_weights({"*/cpm_kl": 1.0})
     assert list(table)[-1] == "resnet8_1/cpm_kl"
     assert isinstance(config, RunConfig)

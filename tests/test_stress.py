@@ -17,7 +17,13 @@ from codistill.poison import wrong_labels
 from codistill.stress import harms, stress_entries, table
 
 PAIR = {"a": "resnet8", "b": "resnet8"}
-TINY = {"students": PAIR, "epochs": 2, "batch_size": 32, "data": {"per_class": 12, "name": "digits"}}
+TINY = {
+    "students": PAIR,
+    "tasks": ["rotation", "supcon"],
+    "epochs": 2,
+    "batch_size": 32,
+    "data": {"per_class": 12, "name": "digits"},
+}
 
 
 def test_wrong_labels_are_a_fixed_share_of_random_ones() -> None:

@@ -33,6 +33,9 @@ def train_with_progress(entries: Sequence[Entry], out: Path, *, jobs: int, gpus:
     if stop.number is not None:
         errors.print("Stopped. Go on with the same command.")
         raise typer.Exit(128 + stop.number)
+    if stopped := [job.name for job in all_jobs if job.state == "stopped"]:
+        errors.print(f"Stopped from outside: {escape(', '.join(stopped))}. The same command goes on with them.")
+        raise typer.Exit(1)
     if failed:
         errors.print(f"{len(failed)} of {len(all_jobs)} runs failed. The same command tries them again.")
         raise typer.Exit(1)

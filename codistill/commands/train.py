@@ -40,7 +40,7 @@ def _train_help() -> str:
         + "also method.temperature=3. In most shells a value with spaces or braces needs quotes."
         + " A number given for a weight replaces the method's ramp."
         + _keys_help()
-        + "\n\nThe default tasks go with every method; the papers of the others than collaborative have tasks=none."
+        + "\n\nThe default task goes with every method; the papers of the others than collaborative have tasks=none."
         + "\n\nSee also: codistill methods, tasks, models."
     )
 

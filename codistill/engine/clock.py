@@ -1,6 +1,8 @@
 """How long a run has trained, over all its interruptions: by the wall, and of the processor."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 
 class Clock:
@@ -8,7 +10,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.training_seconds = 0.0  # without evaluation and saving
-        self.processor_seconds = 0.0  # the same, of all threads of this process: hardly more where others work beside
+        # The same, of all threads of this process; None if a part of it is not known.
+        self.processor_seconds: float | None = 0.0
         self.total_seconds = 0.0
         self._counted = self._began = time.perf_counter()
         self._processor_began = time.process_time()
@@ -16,7 +19,8 @@ class Clock:
     def pause(self) -> None:
         """What comes now is no training."""
         self.training_seconds = self.training_so_far
-        self.processor_seconds += time.process_time() - self._processor_began
+        if self.processor_seconds is not None:
+            self.processor_seconds += time.process_time() - self._processor_began
         self._began, self._processor_began = time.perf_counter(), time.process_time()
 
     def go_on(self) -> None:
@@ -28,7 +32,7 @@ class Clock:
         """Seconds of training, those since the last pause included."""
         return self.training_seconds + time.perf_counter() - self._began
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> dict[str, float | None]:
         """For a checkpoint."""
         now = time.perf_counter()
         self.total_seconds += now - self._counted
@@ -39,6 +43,7 @@ class Clock:
             "total_seconds": self.total_seconds,
         }
 
-    def restore(self, state: dict[str, float]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Count on from a checkpoint; older ones do not know the seconds of the processor."""
         self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
-        self.processor_seconds = state.get("processor_seconds", 0.0)  # older checkpoints have none
+        self.processor_seconds = state.get("processor_seconds")

@@ -82,9 +82,12 @@ class RunFolder:
                 stale.unlink()
             if (self.path / "tensorboard").exists():
                 shutil.rmtree(self.path / "tensorboard")
-            if (self.path / "report.html").exists():  # without it, a folder called report is not ours
-                shutil.rmtree(self.path / "report", ignore_errors=True)
-                (self.path / "report.html").unlink()
+            for stale in (
+                *self.path.glob("report.html"),
+                *self.path.glob("report/*.svg"),
+                *self.path.glob("report/*.png"),
+            ):
+                stale.unlink()
             durable.write_file(self.path / "config.yaml", config_yaml.encode())
         except OSError as error:
             raise self._not_writable(error) from error

@@ -110,7 +110,7 @@ def _gained(shown: Sequence[Mapping[str, Gain]]) -> Table:
     for gain in shown:
         first = gain[MEAN]
         line = [f"{signed(gain[name].mean)}{_between(gain[name])}" if name in gain else "" for name in names]
-        cells.append([first.label, *line, first.basis, "the same tasks" if first.same_tasks else "none"])
+        cells.append([first.label, *line, first.basis, "same" if first.same_tasks else "none"])
     caption = "Gain over the control in percent points, with its 95 % interval"
     return Table(caption, ["", *names, "interval over", "control's tasks"], cells)
 

@@ -74,12 +74,12 @@ def cost(story: Story) -> Section:
     students = summary["parameters"]["students"]
     training_only = summary["parameters"]["training_only"]
     together = max(sum(students.values()), 1)
-    peak = summary.get("peak_memory_bytes")
+    peak, processor = summary.get("peak_memory_bytes"), summary.get("processor_seconds")
     counted = summary.get("images", {})
     rows = [
         ["images per second", number(summary.get("images_per_second"), 1)],
         ["seconds, of them training", f"{summary['seconds']:,.1f}, {number(summary.get('training_seconds'), 1)}"],
-        ["seconds of the processor, training", number(summary.get("processor_seconds"), 1)],
+        *([["seconds of the processor, training", number(processor, 1)]] if processor is not None else []),
         ["peak memory, MiB", f"{peak / 2**20:,.0f}" if peak else "not measured"],
         *([f"parameters of {name}", f"{count:,}"] for name, count in students.items()),
         ["parameters for training only", f"{training_only:,} ({training_only / together:.2f} x the students')"],

@@ -23,7 +23,12 @@ from codistill.engine.stopping import Stopped
 from codistill.experiment import build
 from codistill.run_files import read_config, read_metrics, read_summary
 
-SHORT = {"students": {"a": "resnet8", "b": "resnet8"}, "data": {"name": "digits", "per_class": 12}, "batch_size": 32}
+SHORT = {
+    "students": {"a": "resnet8", "b": "resnet8"},
+    "tasks": ["rotation", "supcon"],
+    "data": {"name": "digits", "per_class": 12},
+    "batch_size": 32,
+}
 
 
 def short(**more: Any) -> RunConfig:
