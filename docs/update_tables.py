@@ -3,7 +3,7 @@
 Tables come from the committed results, docs/methods.md from the docstrings and signatures of methods and tasks.
 
 A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-- end -->``. It compares all seeds of
-each named recipe, ``results/micro/NAME-seed*``. A table between ``<!-- bench against: NAME ... -->`` and the end shows
+each named recipe, ``results/micro/NAME-seed*``; with ``analyses`` instead of ``runs``, what their students learned. A table between ``<!-- bench against: NAME ... -->`` and the end shows
 ``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
 ``<!-- stress: FOLDER: STUDENT -->`` begins the table of a collapse test: its runs are in the folder, the student is healthy.
 Code between ``<!-- code: PATH -->``, or ``<!-- code: PATH: NAME ... -->`` for some of its classes, functions and tables
@@ -19,6 +19,7 @@ from typing import Any
 
 from codistill import catalogue
 from codistill.methods import METHODS
+from codistill.report.analysis import comparison, read_groups
 from codistill.report.compare import compare
 from codistill.report.tables import Table, markdown, tables
 from codistill.stress import harms, table
@@ -55,7 +56,9 @@ today (`.cuda()` removed, renamed arguments) change no formula. Where their code
 No public code by the authors was found for `kdcl`, `afd` and `collaborative`. The papers' full texts were not at hand for most methods:
 formulas are from public code, abstracts and the secondary sources that a docstring names; settings marked there as unsure are.
 """
-TABLE = re.compile(r"(<!-- runs: (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(
+    r"(<!-- (?P<kind>runs|analyses): (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 STRESS = re.compile(r"(<!-- stress: (?P<folder>\S+): (?P<healthy>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -93,8 +96,12 @@ def _table(match: re.Match[str]) -> str:
     if lacking := [name for name, own in found.items() if not own]:
         raise FileNotFoundError(f"{folder} has no runs called {', '.join(lacking)}.")
     runs = [run for own in found.values() for run in own]
-    text = markdown(tables(compare(runs), timing=False, details="none"))
-    return f"{match[1]}\n{text}\n{match[4]}"
+    rows = compare(runs)
+    if match["kind"] == "runs":
+        found = tables(rows, timing=False, details="none")
+    else:
+        found = [Table("", *comparison(read_groups(rows.rows, "test")))]
+    return f"{match[1]}\n{markdown(found)}\n{match[5]}"
 
 
 def _stress_table(match: re.Match[str]) -> str:

@@ -76,6 +76,7 @@ def test_a_run_folder_holds_all_that_is_promised(tmp_path: Path) -> None:
     assert summary["forward_passes"] == {"a": 4, "b": 1}  # a sees all quarter turns
     promised = {"images_per_second", "peak_memory_bytes", "seconds", "seed", "versions", "commit"}
     assert promised <= set(summary)
+    assert summary["processor_seconds"] > 0
     lines = read_metrics(tmp_path / "run")
     assert [(line["kind"], line["epoch"], line["step"]) for line in lines] == [
         ("interval", 1, 2),

@@ -155,6 +155,15 @@ def test_the_same_task_with_other_settings_for_one_student_is_named(tmp_path: Pa
     ]
 
 
+def test_seconds_of_the_processor_are_shown_where_runs_know_them_even_untimed(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "a", 1, 1, {"processor_seconds": 90.0}), write_run(tmp_path / "b", 1, 1, method=ALONE)]
+    (table, *_) = tables(compare(runs), timing=False)
+    column = table.header.index("processor minutes")
+    assert [line[column] for line in table.cells] == ["1.5", ""]
+    (table, *_) = tables(compare(runs[1:]), timing=False)
+    assert "processor minutes" not in table.header
+
+
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "one", 1, 1), write_run(tmp_path / "copy", 1, 1)]
     with pytest.raises(UserError, match=r"one' and '.*copy' are the same run \(seed 0\)"):
