@@ -78,6 +78,39 @@ def without_gradient(cohort: Cohort) -> list[str]:
     return [name for name, parameter in cohort.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
+def assert_every_parameter_learns(cohort: Cohort, objective: Objective) -> None:
+    """One step: every loss is a finite number with a weight, and its gradients reach every parameter."""
+    losses = cohort(make_batch())
+    objective.table(losses)
+    objective(losses).backward()
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    assert without_gradient(cohort) == []
+
+
+def assert_each_loss_trains(cohort: Cohort, expected: Mapping[str, set[str]]) -> None:
+    """The losses are these, and the gradient of each reaches these modules and no others."""
+    losses = cohort(make_batch())
+    assert set(losses) == set(expected)
+    modules = set().union(*expected.values())
+    for name, loss in losses.items():
+        cohort.zero_grad()
+        loss.backward(retain_graph=True)
+        reached = {
+            next((module for module in modules if key.startswith(f"{module}.")), key)
+            for key, parameter in cohort.named_parameters()
+            if parameter.grad is not None and parameter.grad.abs().max() > 0
+        }
+        assert reached == expected[name], name
+
+
+def assert_one_class_of_identical_students_is_finite(cohort: Cohort, objective: Objective) -> None:
+    """Also for a single image."""
+    cohort.students["b"].load_state_dict(cohort.students["a"].state_dict())
+    for size in (1, 4):
+        batch = make_batch(size)._replace(labels=torch.zeros(size, dtype=torch.int64))
+        assert objective(cohort(batch)).isfinite()
+
+
 def assert_compiled_losses_are_the_same(cohort: Cohort) -> None:
     """One step of the compiled cohort, as one graph, against one eager step from the same state."""
     for student in cohort.students.values():

@@ -3,7 +3,14 @@
 import pytest
 import references
 import torch
-from cohorts import CLASSES, assert_compiled_losses_are_the_same, gradients, make_batch, make_cohort
+from cohorts import (
+    CLASSES,
+    assert_compiled_losses_are_the_same,
+    assert_every_parameter_learns,
+    gradients,
+    make_batch,
+    make_cohort,
+)
 
 from codistill import Batch, StudentOutput, UserError
 from codistill.methods.clilr import Consensus, clilr
@@ -93,10 +100,7 @@ def test_separate_networks_are_not_rescaled() -> None:
 )
 def test_a_step_gives_every_parameter_a_gradient(students: dict[str, str], shared_trunk: bool) -> None:
     cohort, objective = make_cohort(students, method=clilr, shared_trunk=shared_trunk)
-    losses = cohort(make_batch())
-    objective.table(losses)
-    objective(losses).backward()
-    assert [name for name, parameter in cohort.named_parameters() if parameter.grad is None] == []
+    assert_every_parameter_learns(cohort, objective)
 
 
 @pytest.mark.parametrize(("students", "shared_trunk"), [(TWO, True), (CNNS, False)], ids=["trunk", "separate"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 import references
 import torch
-from cohorts import CLASSES, gradients, make_batch, make_cohort
+from cohorts import CLASSES, assert_every_parameter_learns, gradients, make_batch, make_cohort
 
 from codistill import Method, StudentShape, UserError
 from codistill.methods.kdcl import Ensemble, error_covariance, general_weights, kdcl, linear_weights, minlogit, naive
@@ -198,11 +198,7 @@ def test_a_students_losses_train_that_student_only(ensemble: str) -> None:
 @pytest.mark.parametrize("students", [TWO, WIDTHS, THREE], ids=["equal", "two widths", "three"])
 def test_a_step_trains_every_parameter(students: dict[str, str], ensemble: str) -> None:
     cohort, objective = make_cohort(students, method=kdcl, ensemble=ensemble)
-    losses = cohort(make_batch())
-    objective.table(losses)
-    objective(losses).backward()
-    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
-    assert [name for name, parameter in cohort.named_parameters() if parameter.grad is None] == []
+    assert_every_parameter_learns(cohort, objective)
 
 
 def all_four(shapes: Mapping[str, StudentShape]) -> Method:

@@ -5,7 +5,7 @@ import math
 import pytest
 import references
 import torch
-from cohorts import CLASSES, assert_compiled_losses_are_the_same, make_batch, make_cohort
+from cohorts import CLASSES, assert_compiled_losses_are_the_same, assert_every_parameter_learns, make_batch, make_cohort
 
 from codistill import Batch, StudentOutput, StudentShape
 from codistill.methods.mcl import MutualContrast, contrast, mcl, soft_contrast
@@ -133,11 +133,7 @@ def test_the_target_of_the_soft_form_between_students_is_detached() -> None:
 @pytest.mark.parametrize("students", [EQUAL, UNEQUAL, THREE], ids=["equal", "unequal", "three"])
 def test_every_parameter_learns_in_every_step(students: dict[str, str]) -> None:
     cohort, objective = make_cohort(students, method=mcl)
-    losses = cohort(make_batch())
-    objective.table(losses)
-    objective(losses).backward()
-    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
-    assert [name for name, parameter in cohort.named_parameters() if parameter.grad is None] == []
+    assert_every_parameter_learns(cohort, objective)
 
 
 def test_a_compiled_cohort_gives_the_same_losses() -> None:

@@ -5,7 +5,14 @@ import math
 import pytest
 import references
 import torch
-from cohorts import CLASSES, SIZE, assert_compiled_losses_are_the_same, make_batch, make_cohort
+from cohorts import (
+    CLASSES,
+    SIZE,
+    assert_compiled_losses_are_the_same,
+    assert_every_parameter_learns,
+    make_batch,
+    make_cohort,
+)
 
 from codistill import Batch, Cohort, StudentOutput, StudentShape, UserError
 from codistill.methods.one import Gate, gated_sum, one
@@ -131,10 +138,7 @@ def test_the_labels_train_the_ensemble_whole_and_the_links_their_own_branch(thro
 )
 def test_a_step_gives_every_parameter_a_gradient(students: dict[str, str], shared_trunk: bool) -> None:
     cohort, objective = make_cohort(students, method=one, shared_trunk=shared_trunk)
-    losses = cohort(make_batch())
-    objective.table(losses)
-    objective(losses).backward()
-    assert [name for name, parameter in cohort.named_parameters() if parameter.grad is None] == []
+    assert_every_parameter_learns(cohort, objective)
 
 
 @pytest.mark.parametrize(("students", "shared_trunk"), [(TWO, True), (CNNS, False)], ids=["trunk", "separate"])
