@@ -112,7 +112,7 @@ class RunConfig(Strict):
     batch_size: int = Field(128, ge=2, description="of all processes together")
     epochs: int = Field(30, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N, mps (never tried)")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of what students compute, weights stay fp32; fp16 is for GPUs without bf16"
     )
@@ -164,7 +164,7 @@ class RunConfig(Strict):
     @classmethod
     def _is_a_device(cls, given: str) -> str:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", given):
-            raise ValueError("should be auto, cpu, cuda or cuda:N")
+            raise ValueError("should be auto, cpu, cuda, cuda:N or mps")
         return given
 
     @model_validator(mode="after")

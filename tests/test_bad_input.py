@@ -470,7 +470,7 @@ KEYS = [
     keys("no such device", "device=cuda:99", "device=cuda:99 cannot be used here", "Choose auto or cpu"),
     keys("nobody to share with", "sharding=parameters", "there is one", "Start several with torchrun", "sharding=none"),
     keys("a word of other tools", "sharding=full", "sharding", "'none' or 'parameters'"),
-    keys("a device without numbers", "device=meta", "device should be auto, cpu, cuda or cuda:N", "'meta'"),
+    keys("a device without numbers", "device=meta", "device should be auto, cpu, cuda, cuda:N or mps", "'meta'"),
     keys("no such method", "method=dmll", "Unknown method 'dmll'. Did you mean 'dml'? Choices: independent, dml"),
     keys("no such task", "tasks=rotaton", "Unknown task 'rotaton'. Did you mean 'rotation'?"),
     keys("no such model", "students=[resnet8,resnet9]", "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
