@@ -1,0 +1,146 @@
+"""Do different tasks pay? A table and a figure for each measure of how different students are, from committed runs.
+
+A point is a pair of tasks. Its gain is what teaching adds: the students' mean test accuracy with ``collaborative``,
+minus that of the same students alone with the same tasks. Who listens to nobody does not depend on the peer's task, so
+the row of a task alone, in both students, serves each pair that it is part of. Means over the seeds that all have.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from scipy.stats import spearmanr
+
+from codistill import run_files
+from codistill.report.compare import ALONE, Row, compare
+from codistill.report.drawing import Figure, draw
+from codistill.report.palette import LIGHT, MUTED
+
+METHOD = "collaborative"
+
+
+class Pair(NamedTuple):
+    """Two tasks: what comes of them with and without teaching, in percent, and how different the students are."""
+
+    tasks: tuple[str, str]
+    together: float
+    alone: float
+    cka: float
+    effective_rank: float
+    disagreement: float
+
+    @property
+    def gain(self) -> float:
+        return self.together - self.alone
+
+    @property
+    def different(self) -> bool:
+        return self.tasks[0] != self.tasks[1]
+
+
+class Measure(NamedTuple):
+    """A way to see how different, or how rich, the students' features are."""
+
+    key: str
+    label: str
+    of: Callable[[Pair], float]
+
+
+MEASURES = (
+    Measure("cka", "linear CKA between the students", lambda pair: pair.cka),
+    Measure("effective_rank", "effective rank of the embeddings", lambda pair: pair.effective_rank),
+    Measure("disagreement", "images answered differently, %", lambda pair: pair.disagreement),
+)
+
+
+def read_pairs(folder: Path) -> list[Pair]:
+    """The pairs of tasks among the runs in ``folder``, best gain first."""
+    rows = compare(sorted(path.parent for path in folder.glob("*/summary.json"))).rows
+    alone = {tasks[0]: row for row in rows if row.method == ALONE and len(set(tasks := _tasks(row))) == 1}
+    taught = [row for row in rows if row.method == METHOD]
+    return sorted((_pair(row, alone) for row in taught), key=lambda pair: -pair.gain)
+
+
+def table(pairs: Sequence[Pair]) -> str:
+    """In Markdown, with the rank correlation of each measure with the gain."""
+    lines = [
+        "| tasks | together | alone with these tasks | teaching adds | CKA | effective rank | disagreement % |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for pair in pairs:
+        figures = f"{pair.cka:.3f} | {pair.effective_rank:.1f} | {pair.disagreement:.1f}"
+        accuracies = f"{pair.together:.2f} | {pair.alone:.2f} | {pair.gain:+.2f}"
+        lines.append(f"| {', '.join(pair.tasks)} | {accuracies} | {figures} |")
+    correlations = [_correlation(pairs, measure) for measure in MEASURES]
+    return "\n".join([*lines, f"| rank correlation with what teaching adds | | | | {' | '.join(correlations)} |"])
+
+
+def figures(pairs: Sequence[Pair]) -> list[Figure]:
+    """The gain over each measure."""
+    return [_figure(pairs, measure) for measure in MEASURES]
+
+
+def _tasks(row: Row) -> list[str]:
+    return row.tasks.split(", ")
+
+
+def _pair(row: Row, alone: dict[str, Row]) -> Pair:
+    tasks = _tasks(row) * (2 // len(_tasks(row)))
+    if lacking := set(tasks) - set(alone):
+        raise FileNotFoundError(f"No runs of '{ALONE}' in which both students have the task {', '.join(lacking)}.")
+    controls = [alone[task] for task in tasks]
+    seeds = set(row.seeds).intersection(*(control.seeds for control in controls))
+    together = fmean(fmean(_of_seeds(row, place, seeds)) for place in range(2))
+    by_itself = fmean(fmean(_of_seeds(control, place, seeds)) for place, control in enumerate(controls))
+    analyses = [run_files.read_analysis(run) for run, seed in zip(row.runs, row.seeds, strict=True) if seed in seeds]
+    pairs = list(chain.from_iterable(analysis["pairs"].values() for analysis in analyses))
+    students = chain.from_iterable(analysis["students"].values() for analysis in analyses)
+    return Pair(
+        (tasks[0], tasks[1]),
+        together,
+        by_itself,
+        fmean(pair["cka"] for pair in pairs),
+        fmean(student["effective_rank"] for student in students),
+        fmean(pair["disagreement"] for pair in pairs),
+    )
+
+
+def _of_seeds(row: Row, place: int, seeds: set[int]) -> list[float]:
+    accuracies = list(row.students.values())[place]
+    return [accuracy for accuracy, seed in zip(accuracies, row.seeds, strict=True) if seed in seeds]
+
+
+def _correlation(pairs: Sequence[Pair], measure: Measure) -> str:
+    """Spearman's, with its p; nothing of fewer than four pairs."""
+    if len(pairs) < 4:
+        return ""
+    found: Any = spearmanr([measure.of(pair) for pair in pairs], [pair.gain for pair in pairs])
+    return f"{found.statistic:+.2f} (p = {found.pvalue:.2f})"
+
+
+def _figure(pairs: Sequence[Pair], measure: Measure) -> Figure:
+    def plot(axes: Axes) -> None:
+        axes.axhline(0.0, color=LIGHT[MUTED], linewidth=0.8)
+        for different, marker, colour in ((True, "o", LIGHT["s1"]), (False, "s", LIGHT["s2"])):
+            those = [pair for pair in pairs if pair.different == different]
+            name = "different tasks" if different else "the same, or none"
+            x, y = [measure.of(pair) for pair in those], [pair.gain for pair in those]
+            axes.plot(x, y, marker, color=colour, label=name)
+        for pair in pairs:
+            axes.annotate(
+                "+".join(task[:3] for task in pair.tasks),
+                (measure.of(pair), pair.gain),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=LIGHT[MUTED],
+            )
+        axes.set_xlabel(measure.label)
+        axes.set_ylabel("teaching adds, points")
+        axes.legend(frameon=False, fontsize=9)
+
+    alt = "; ".join(f"{', '.join(pair.tasks)}: {measure.of(pair):.2f}, {pair.gain:+.2f}" for pair in pairs)
+    return draw(f"tasks_{measure.key}", f"What teaching adds, over {measure.label}", plot, alt=alt)
