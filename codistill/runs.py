@@ -24,12 +24,13 @@ from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
 from codistill.engine.outputs import MOST_BYTES
 from codistill.engine.processes import Processes, join
-from codistill.engine.recorder import Display, Recorder
+from codistill.engine.recorder import Display, Recorder, Timetable
 from codistill.engine.reinitialise import Reinitialising
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.engine.schedule import learning_rate
+from codistill.engine.snapshot import Origin, Snapshot
 from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.errors import UserError
@@ -95,26 +96,22 @@ def _train(
     stop = StopRequest(display.note, patient=processes.count > 1)
     class_names = experiment.facts["class_names"]
     answers = Answers(len(class_names))
+    origin = Origin(folder.path, config.to_yaml(), config.data.name, experiment.fingerprint)
     recorder = Recorder(
+        Timetable(config.epochs, steps, config.batch_size, config.log_every, config.save_minutes),
         folder,
+        Snapshot(origin, cohort, optimizer, scaling, experiment.runtime),
         cohort,
         experiment.objective,
         optimizer,
         scaling,
-        experiment.validation,
-        experiment.sample,
         experiment.runtime,
-        display,
-        Health(list(cohort.students), class_names, config.optimizer.warmup_epochs),
-        answers,
-        BadBatch(folder, experiment.loader.at, steps),
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        batch_size=config.batch_size,
-        log_every=config.log_every,
-        save_minutes=config.save_minutes,
-        config_yaml=config.to_yaml(),
-        data=(config.data.name, experiment.fingerprint),
+        validation=experiment.validation,
+        sample=experiment.sample,
+        display=display,
+        health=Health(list(cohort.students), class_names, config.optimizer.warmup_epochs),
+        answers=answers,
+        bad_batch=BadBatch(folder, experiment.loader.at, steps),
         stop=stop,
     )
     schedule = learning_rate(

@@ -21,11 +21,9 @@ from codistill.engine.meter import TOTAL, DivergedError, Meter
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
+from codistill.engine.snapshot import Snapshot
 from codistill.engine.stopping import Stopped, StopRequest
-from codistill.errors import UserError
 from codistill.objective import Objective
-from codistill.run_files import differing_keys
-from codistill.weights import load_weights
 
 
 class Progress(NamedTuple):
@@ -60,44 +58,53 @@ class Display(Protocol):
         """Before training, for what is possible but hardly meant; during training, for students that collapse."""
 
 
+class Timetable(NamedTuple):
+    """How long training is, and how often it is written down."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    log_every: int  # steps
+    save_minutes: float
+
+    @property
+    def steps(self) -> int:
+        """Of all epochs."""
+        return self.epochs * self.steps_per_epoch
+
+
 class Recorder:
-    """The observer of ``codistill.engine.fit``."""
+    """The observer of ``codistill.engine.fit``.
+
+    sample: validation images for another look at the students after each epoch.
+    """
 
     def __init__(
         self,
+        timetable: Timetable,
         folder: RunFolder,
+        snapshot: Snapshot,
         cohort: Cohort,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
         scaling: Scaling,
+        runtime: Runtime,
+        *,
         validation: Iterable[Batch] | None,
         sample: Iterable[Batch] | None,
-        runtime: Runtime,
         display: Display,
         health: Health,
         answers: Answers,
         bad_batch: BadBatch,
-        *,
-        epochs: int,
-        steps_per_epoch: int,
-        batch_size: int,
-        log_every: int,
-        save_minutes: float,
-        config_yaml: str,
-        data: tuple[str, str],
         stop: StopRequest,
     ) -> None:
-        self._folder, self._cohort, self._objective = folder, cohort, objective
-        self._optimizer, self._scaling = optimizer, scaling
-        self._validation, self._sample, self._runtime, self._display = validation, sample, runtime, display
-        self._health, self._answers, self._bad_batch = health, answers, bad_batch
-        self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
-        self._batch_size, self._log_every = batch_size, log_every
-        self._save_seconds, self._stop = 60.0 * save_minutes, stop
-        self._processes = runtime.processes
+        self._timetable, self._folder, self._snapshot = timetable, folder, snapshot
+        self._cohort, self._objective, self._optimizer, self._scaling = cohort, objective, optimizer, scaling
+        self._runtime, self._processes = runtime, runtime.processes
+        self._validation, self._sample, self._display = validation, sample, display
+        self._health, self._answers, self._bad_batch, self._stop = health, answers, bad_batch, stop
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
-        self._ask_every = 1 if self._processes.count == 1 else log_every
-        self._config_yaml, self._data = config_yaml, data  # name, and fingerprint of the training images
+        self._ask_every = 1 if self._processes.count == 1 else timetable.log_every
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
         self._loss: float | None = None
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
@@ -111,7 +118,7 @@ class Recorder:
         self._interval.update(named)
         self._whole_epoch.update(named)
         self._steps_timed += 1
-        if (step + 1) % self._log_every == 0:
+        if (step + 1) % self._timetable.log_every == 0:
             means = self._read(self._interval, step + 1)
             self._loss = means[TOTAL]
             progress = self._progress(epoch, step + 1)
@@ -119,8 +126,8 @@ class Recorder:
             self._display.line(progress)
         self._display.tick(self._progress(epoch, step + 1))
         # After an epoch's last step there is more to do first.
-        if (step + 1) % self._steps_per_epoch and (step + 1) % self._ask_every == 0:
-            due = time.perf_counter() - self._saved > self._save_seconds
+        if (step + 1) % self._timetable.steps_per_epoch and (step + 1) % self._ask_every == 0:
+            due = time.perf_counter() - self._saved > 60.0 * self._timetable.save_minutes
             asked, due_somewhere = self._processes.largest(self._stop.number or 0, due)
             if asked or due_somewhere:
                 self._save_within_epoch(step + 1)
@@ -128,15 +135,16 @@ class Recorder:
                 raise Stopped(asked, epoch + 1, step + 1)
 
     def after_epoch(self, epoch: int) -> None:
-        means = self._read(self._whole_epoch, (epoch + 1) * self._steps_per_epoch)
+        done = (epoch + 1) * self._timetable.steps_per_epoch
+        means = self._read(self._whole_epoch, done)
         self._interval = Meter(self._processes)  # intervals end with their epoch, where a resumed run begins too
         self._loss = means[TOTAL]
-        self._check_weights((epoch + 1) * self._steps_per_epoch)
+        self._check_weights(done)
         self._pause_clock()
         if self._validation is not None:
             self.accuracy = evaluate(self._cohort, self._validation, self._runtime)
             self.best.offer(epoch + 1, self.accuracy, self._cohort)
-        record = {"kind": "epoch", "epoch": epoch + 1, "step": (epoch + 1) * self._steps_per_epoch}
+        record = {"kind": "epoch", "epoch": epoch + 1, "step": done}
         accuracy = self.accuracy._asdict() if self.accuracy else None
         seen = look(self._cohort, self._sample, self._runtime) if self._sample is not None else None
         geometry = {}
@@ -146,19 +154,19 @@ class Recorder:
         warnings = self._health.check(epoch, means, seen)
         for warning in warnings:
             self._display.warn(warning)
-        weights = self._objective.at((name for name in means if name != TOTAL), (epoch + 1) / self._epochs)
+        weights = self._objective.at((name for name in means if name != TOTAL), (epoch + 1) / self._timetable.epochs)
         figures = {**self._figures(means), "weights": weights}
         accuracies = {"validation_accuracy": accuracy, **geometry}
         self._folder.log({**record, **figures, **accuracies, "warnings": warnings})
-        self._save((epoch + 1) * self._steps_per_epoch)
+        self._save(done)
         (asked,) = self._processes.largest(self._stop.number or 0)
         if asked:
-            raise Stopped(asked, epoch + 1, (epoch + 1) * self._steps_per_epoch)
+            raise Stopped(asked, epoch + 1, done)
 
     @property
     def images_per_second(self) -> float:
         """Images per second of training, in the epochs that are done; each counts once, whoever sees it."""
-        return self._steps_timed * self._batch_size / max(self.clock.training_seconds, 1e-9)
+        return self._steps_timed * self._timetable.batch_size / max(self.clock.training_seconds, 1e-9)
 
     @property
     def warnings(self) -> list[str]:
@@ -166,32 +174,10 @@ class Recorder:
         return list(self._health.told.values())
 
     def restore(self, state: dict[str, Any]) -> int:
-        """Take up training from a checkpoint; returns how many steps are done."""
-        if differing := differing_keys(self._config_yaml, state["config"]):
-            raise UserError(
-                f"The configuration in '{self._folder.path}' is not the one that its checkpoint was trained with: it "
-                f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
-                "Put config.yaml back, or start another run with the new configuration."
-            )
-        name, fingerprint = self._data
-        if state.get("data", fingerprint) != fingerprint:  # older checkpoints have none
-            raise UserError(
-                f"The training images of data '{name}' are not those that the run in '{self._folder.path}' began with: "
-                "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
-                "Put the data back, or start another run."
-            )
-        place, built = f"{self._folder.path}/checkpoint.pt", "the run's config.yaml"
-        load_weights(self._cohort, state["cohort"], place, built, self._processes.part)
-        self._optimizer.load_state_dict(self._parts(state["optimizer"]))
-        self._scaling.restore(state.get("scaling", {}))  # older checkpoints have none, and need none
-        own = self._own_of(state)
-        torch.set_rng_state(own["random_state"])
-        if "cuda_random_state" in own and self._runtime.device.type == "cuda":
-            torch.cuda.set_rng_state(own["cuda_random_state"], self._runtime.device)
+        """Take up training from a checkpoint; returns how many steps are done. Raises UserError if it does not fit."""
+        self._snapshot.put_back(state, self._meters)
         self.clock.restore(state)
         self._steps_timed = done = int(state["steps_done"])
-        for meter, name in ((self._interval, "interval"), (self._whole_epoch, "whole_epoch")):
-            meter.restore(own["meters"][name], self._runtime.device)
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
@@ -219,55 +205,20 @@ class Recorder:
         self.clock.pause()
 
     def _state(self, steps_done: int) -> dict[str, Any]:
-        main, *others = self._processes.gather(self._own())
         return {
-            **main,
-            **({"other_processes": others} if others else {}),
-            "cohort": self._processes.whole(self._cohort.state_dict()),
-            "optimizer": self._processes.whole(self._optimizer.state_dict()),
-            "scaling": self._scaling.state(),
-            "config": self._config_yaml,
-            "data": self._data[1],
-            "epochs_done": steps_done // self._steps_per_epoch,
-            "steps_done": steps_done,
+            **self._snapshot.take(self._meters),
             **self.clock.state(),
+            "epochs_done": steps_done // self._timetable.steps_per_epoch,
+            "steps_done": steps_done,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
             "answers": self._answers.state(),
             "best_epoch": self._processes.whole(self.best.state()),
         }
 
-    def _parts(self, optimizer: dict[str, Any]) -> dict[str, Any]:
-        """An optimizer's state with this process's part of each momentum."""
-        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        parts = {
-            number: {
-                key: self._processes.part(value, parameters[number]) if isinstance(value, Tensor) else value
-                for key, value in own.items()
-            }
-            for number, own in optimizer["state"].items()
-        }
-        return {**optimizer, "state": parts}
-
-    def _own(self) -> dict[str, Any]:
-        """What of a checkpoint is another in each process."""
-        own: dict[str, Any] = {
-            "meters": {"interval": self._interval.state(), "whole_epoch": self._whole_epoch.state()},
-            "random_state": torch.get_rng_state(),
-        }
-        if self._runtime.device.type == "cuda":
-            own["cuda_random_state"] = torch.cuda.get_rng_state(self._runtime.device)
-        return own
-
-    def _own_of(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of a checkpoint. Raises UserError if there were more or fewer processes."""
-        all_of_them = [state, *state.get("other_processes", [])]
-        if len(all_of_them) != self._processes.count:
-            raise UserError(
-                f"The run in '{self._folder.path}' was trained by {len(all_of_them)} processes, now there are "
-                f"{self._processes.count}. Go on with as many as before."
-            )
-        return all_of_them[self._processes.rank]
+    @property
+    def _meters(self) -> dict[str, Meter]:
+        return {"interval": self._interval, "whole_epoch": self._whole_epoch}
 
     def _figures(self, means: dict[str, float]) -> dict[str, Any]:
         learning_rate = self._optimizer.param_groups[0]["lr"]
@@ -277,13 +228,13 @@ class Recorder:
     @property
     def _current_speed(self) -> float:
         """Images per second, the running epoch included."""
-        return self._steps_timed * self._batch_size / max(self.clock.training_so_far, 1e-9)
+        return self._steps_timed * self._timetable.batch_size / max(self.clock.training_so_far, 1e-9)
 
     def _progress(self, epoch: int, done: int) -> Progress:
         speed = self._current_speed
-        total = self._epochs * self._steps_per_epoch
-        left = (total - done) * self._batch_size / speed
-        return Progress(epoch + 1, self._epochs, done, total, self._loss, self.accuracy, speed, left)
+        epochs, steps = self._timetable.epochs, self._timetable.steps
+        left = (steps - done) * self._timetable.batch_size / speed
+        return Progress(epoch + 1, epochs, done, steps, self._loss, self.accuracy, speed, left)
 
     def _read(self, meter: Meter, steps_done: int) -> dict[str, float]:
         with self._keeping_a_bad_batch(steps_done):
