@@ -47,7 +47,7 @@ today (`.cuda()` removed, renamed arguments) change no formula. Where their code
 | okddip | DefangChen/OKDDip-AAAI2020 c6a05de | `resnet_GL`, whole network | 5.7e-6; gradients 1.2e-7 |
 | clilr | the same | CL-ILR with its rescaled gradient, whole network | 2.1e-6; gradients 2e-8 |
 | ffl | Jangho-Kim/FFL-pytorch 546d478 | fusion module; losses | 2e-7; 3e-4, and 0 without their 1e-7 |
-| ffsd | SJLeo/FFSD d5cfda9 | diversity and fusion losses and gradients; fusion module | 0; 1e-7 |
+| ffsd | SJLeo/FFSD d5cfda9 | diversity, fusion and self-distillation, losses and gradients; fusion module | 0; 1e-7 |
 | pcl | shaoeric's reproduction 6afb473 | `LossWrapper`, loss 48.3; moving average after 1,500 steps | 4e-6; 4e-5 |
 | switokd | hfutqian/SwitOKD a3f9623 | SGD updates of `train()` on random logits, 200 batches, T = 1 | 9.5e-7 |
 | rotation, colour | hankook/SLA bc5d9cd | views and joint-label cross-entropy | 0 |

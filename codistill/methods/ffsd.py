@@ -1,22 +1,23 @@
 """Fusion of diverse followers into one leader: the followers learn together, the leader from what they add up to.
 
-    followers i    CE(z_i, y) + mean over followers j != i of KL(i <- j) + d * w(t) * shift(F_i, F_{i-1})
+    followers i    CE(z_i, y) + mean over followers j != i of KL(i <- j) + d * w(t) * [ shift(F_i, F_{i-1}) + S_i ]
     fusion         CE(z_f, y) + KL(f <- mean over followers of z_i),     f fused from detached last maps, as in FFL
-    leader l       CE(z_l, y) + KL(l <- f) + a * w(t) * [ AT(F_l, f) + AT(Expand(F_l), concat_i F_i) ]
+    leader l       CE(z_l, y) + KL(l <- f) + a * w(t) * [ AT(F_l, f) + AT(Expand(F_l), concat_i F_i) + S_l ]
+    decoders       s * w(t) * (their own losses)
 
 F is a last feature map; AT compares where maps are active (codistill/distill/attention.py); Expand has FFL's two
-convolutions. The first follower has no shift. T = 2, d = 1e-5, a = 10, w(t) ramps up over 5 of 300 epochs. Every
-target is detached.
+convolutions; S is self-distillation of the earlier maps (codistill/methods/ffsd_decoders.py). The first follower has
+neither shift nor S. T = 2, d = 1e-5, a = 10, s = 1000, w(t) ramps up over 5 of 300 epochs. Every target is detached.
 
     shift(x, y)    = mean over images and positions of (A(x) / |A(x)| - y')^2
     y'             = (|A(y)| / 2 - u) * sign(u - v) + |A(y)| / 2,   u = A(y) / |A(y)|
 
 with v the largest of the least active third of u: where follower i - 1 is passive, y' is u itself, elsewhere
-|A(y)| - u, so follower i is drawn to look where its predecessor looks less.
+|A(y)| - u, so follower i is drawn to look where its predecessor looks less. Its S is drawn to y + (y' - u) |A(y)| / C,
+all C channels of y moved alike.
 
 Source: Li, Lin, Wang, Wu, Tian, Shao, Ji, "Distilling a Powerful Student Model via Online Knowledge Distillation",
-TNNLS 2022, arXiv:2103.14473; the shift and Expand are those of its public code.
-Deviation: without self-distillation, in which decoders of the deepest maps teach the shallower ones.
+TNNLS 2022, arXiv:2103.14473; the shift, Expand and S are those of its public code.
 Deviation: the fusion module has the students' weight decay (1e-5 in its public code, where the students have 1e-4).
 """
 
@@ -32,6 +33,7 @@ from codistill.distill import KL
 from codistill.distill.attention import attention_distance, attention_rows
 from codistill.errors import unknown
 from codistill.method import Lesson, Method
+from codistill.methods.ffsd_decoders import SelfDistillation, Source
 from codistill.methods.fusion import FeatureFusion, MeanLogits, join_maps, separable
 from codistill.methods.listen import Listen, everybody_else
 from codistill.objective import Ramp, Weight
@@ -42,12 +44,23 @@ from codistill.teacher import Target, Taught, Teacher
 def attention_shift(learner: Tensor, predecessor: Tensor) -> Tensor:
     """shift(learner, predecessor) above, a scalar >= 0. Shapes: (B, C, H, W) and (B, C', H', W')."""
     rows, active = attention_rows(learner, predecessor)
+    return (F.normalize(rows, dim=1) - shifted_attention(active)).pow(2).mean()
+
+
+def shifted_attention(active: Tensor) -> Tensor:
+    """A(y) -> y' above: (B, P), one row per image."""
     half = active.norm(dim=1, keepdim=True) / 2  # (B, 1)
     unit = F.normalize(active, dim=1)
     passive = max(1, unit.shape[1] // 3)
     threshold = unit.topk(passive, dim=1, largest=False).values[:, -1:]
-    wanted = (half - unit) * torch.sign(unit - threshold) + half
-    return (F.normalize(rows, dim=1) - wanted).pow(2).mean()
+    return (half - unit) * torch.sign(unit - threshold) + half
+
+
+def shifted_map(y: Tensor) -> Tensor:
+    """What a follower's shallow maps should fit, of its predecessor's last map: (B, C, H, W) -> the same."""
+    active, _ = attention_rows(y, y)
+    moved = (shifted_attention(active) - F.normalize(active, dim=1)) * active.norm(dim=1, keepdim=True) / y.shape[1]
+    return y + moved.to(y.dtype).unflatten(1, (1, *y.shape[-2:]))
 
 
 class AttentionShift(Teacher):
@@ -103,15 +116,17 @@ def ffsd(
     temperature: PositiveFloat = 2.0,
     diversity: NonNegativeFloat = 1e-5,
     attention: NonNegativeFloat = 10.0,
+    decoders: NonNegativeFloat = 1000.0,
     ramp: NonNegativeFloat = 0.017,
     width: PositiveInt | None = None,
 ) -> Method:
     """Diverse followers fused into the teacher of one leader, the student to deploy (TNNLS 2022, arXiv:2103.14473).
 
-    leader: its name; None is the last student. temperature: of every KL. diversity: weight of the shift of attention
-    between followers. attention: weight of the leader's two attention losses. ramp: fraction of training over which
-    these two weights grow; the KL has none. width: of the fused map; None is the narrowest follower's. With two
-    students there is one follower: mutual learning and diversity are then left out.
+    leader: its name; None is the last student. temperature: of every KL. diversity: weight of the followers' shift of
+    attention and self-distillation. attention: weight of the leader's two attention losses and self-distillation.
+    decoders: weight of the decoders' own losses. ramp: fraction of training over which these weights grow; the KL has
+    none. width: of the fused map; None is the narrowest follower's. With two students there is one follower: mutual
+    learning and diversity are then left out.
     """
     leader = list(shapes)[-1] if leader is None else leader
     if leader not in shapes:
@@ -124,7 +139,38 @@ def ffsd(
         lessons["peers"] = Lesson(Listen(everybody_else(followers)), {"kl": kl})
         lessons["diversity"] = Lesson(AttentionShift(followers), {})
         weights |= {"*/peers_kl": 1.0, "diversity/*": Ramp(diversity, over=ramp)}
-    lessons["fusion"] = Lesson(LeaderFusion(shapes, followers, leader, width), {"kl": kl})
+    fusion = LeaderFusion(shapes, followers, leader, width)
+    lessons["fusion"] = Lesson(fusion, {"kl": kl})
     lessons["ensemble"] = Lesson(MeanLogits(followers, "fusion"), {"kl": kl})
     weights |= {f"{leader}/fusion_kl": 1.0, "fusion/ensemble_kl": 1.0, "fusion/leader_*": Ramp(attention, over=ramp)}
+    sources = self_distilled(shapes, followers, leader, fusion)
+    if sources:
+        lessons["own"] = Lesson(SelfDistillation({name: shapes[name].feature_maps for name in sources}, sources), {})
+        weights["own/*_decoder"] = Ramp(decoders, over=ramp)
+        weights |= {
+            f"own/{name}_stages": Ramp(attention if name == leader else diversity, over=ramp) for name in sources
+        }
     return Method(lessons, weights)
+
+
+def self_distilled(
+    shapes: Mapping[str, StudentShape], followers: Sequence[str], leader: str, fusion: LeaderFusion
+) -> dict[str, Source]:
+    """The students whose earlier maps are taught, with the deepest map that they should fit."""
+
+    def last_of(name: str) -> Source:
+        return lambda outputs: outputs[name].feature_maps[-1]
+
+    def shifted_last_of(name: str) -> Source:
+        return lambda outputs: shifted_map(outputs[name].feature_maps[-1])
+
+    drawn_to = {
+        name: (shapes[before].feature_maps[-1][0], shifted_last_of(before))
+        for name, before in zip(followers[1:], followers[:-1], strict=True)
+    }
+    drawn_to[leader] = (fusion.fusion.width, last_of("fusion"))
+    return {
+        name: source
+        for name, (channels, source) in drawn_to.items()
+        if len(shapes[name].feature_maps) > 1 and shapes[name].feature_maps[-1][0] == channels
+    }

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from codistill import UserError
 from codistill.distill.attention import attention_distance, attention_rows
-from codistill.methods.ffsd import attention_shift, ffsd
+from codistill.methods.ffsd import attention_shift, ffsd, shifted_map
+from codistill.methods.ffsd_decoders import Decoder, SelfDistillation, map_distance
 from codistill.objective import Ramp
 
 TWO = {"a": "resnet8", "b": "resnet8"}
@@ -34,6 +35,10 @@ def unit(row: list[float]) -> list[float]:
     return [value / norm for value in row]
 
 
+def literal_units(feature_map: Tensor) -> list[list[float]]:
+    return [unit(image.flatten().tolist()) for image in feature_map]
+
+
 def mean_square(a: list[list[float]], b: list[list[float]]) -> float:
     squares = [(x - y) ** 2 for u, v in zip(a, b, strict=True) for x, y in zip(u, v, strict=True)]
     return sum(squares) / len(squares)
@@ -43,13 +48,38 @@ def literal_distance(learner: Tensor, target: Tensor) -> float:
     return mean_square([unit(r) for r in literal_attention(learner)], [unit(r) for r in literal_attention(target)])
 
 
+def literal_wanted(row: list[float]) -> list[float]:
+    norm = math.sqrt(sum(value * value for value in row))
+    threshold = sorted(unit(row))[max(1, len(row) // 3) - 1]
+    return [u if u < threshold else norm - u if u > threshold else norm / 2 for u in unit(row)]
+
+
 def literal_shift(learner: Tensor, predecessor: Tensor) -> float:
-    wanted = []
-    for row in literal_attention(predecessor):
-        norm = math.sqrt(sum(value * value for value in row))
-        threshold = sorted(unit(row))[max(1, len(row) // 3) - 1]
-        wanted.append([u if u < threshold else norm - u if u > threshold else norm / 2 for u in unit(row)])
+    wanted = [literal_wanted(row) for row in literal_attention(predecessor)]
     return mean_square([unit(r) for r in literal_attention(learner)], wanted)
+
+
+def literal_shifted_map(y: Tensor) -> Tensor:
+    shifted = y.clone()
+    _, channels, _, width = y.shape
+    for image, row in enumerate(literal_attention(y)):
+        norm = math.sqrt(sum(value * value for value in row))
+        for position, (wanted, is_now) in enumerate(zip(literal_wanted(row), unit(row), strict=True)):
+            shifted[image, :, position // width, position % width] += (wanted - is_now) * norm / channels
+    return shifted
+
+
+def literal_up(x: Tensor, kernel: Tensor, factor: int) -> Tensor:
+    """A transposed convolution, 3 x 3: every pixel of a channel leaves its kernel on the larger grid."""
+    images, inputs, height, width = x.shape
+    outputs = kernel.shape[1]
+    padded = torch.zeros(images, outputs, factor * height + 3, factor * width + 3)
+    for row in range(height):
+        for column in range(width):
+            for channel in range(inputs):
+                stamp = x[:, channel, row, column].view(-1, 1, 1, 1) * kernel[channel][None]
+                padded[:, :, factor * row : factor * row + 3, factor * column : factor * column + 3] += stamp
+    return padded[:, :, 1 : factor * height + 1, 1 : factor * width + 1]
 
 
 @pytest.mark.parametrize("channels", [3, 7])
@@ -90,8 +120,9 @@ def test_the_shift_draws_a_follower_away_from_where_its_predecessor_looks() -> N
     assert pull[active.argmax()] < pull[1] < pull[2]
 
 
-def test_every_loss_is_the_formulas() -> None:
-    students = {"a": "resnet8", "b": "cnn", "c": "resnet8", "d": "resnet8"}
+@pytest.mark.parametrize("model", ["cnn", "resnet8"])
+def test_every_loss_is_the_formulas(model: str) -> None:
+    students = {"a": "resnet8", "b": model, "c": "resnet8", "d": "resnet8"}
     followers = ["a", "c", "d"]
     cohort, objective = make_cohort(students, method=ffsd, leader="b", temperature=2.0)
     cohort.eval()
@@ -101,6 +132,8 @@ def test_every_loss_is_the_formulas() -> None:
     fusion = cohort.teachers["fusion"]
     joined = torch.cat([maps[name] for name in followers], dim=1)
     fused = fusion.fusion.mix(joined)
+    own = {name: student(batch.images).feature_maps for name, student in cohort.students.items()}
+    drawn_to = {"c": literal_shifted_map(maps["a"]), "d": literal_shifted_map(maps["c"]), "b": fused}
     mean = sum(logits[name] for name in followers) / 3
     expected = {f"{n}/ce": references.cross_entropy(logits[n], batch.labels.tolist()) for n in logits}
     for name in followers:
@@ -114,7 +147,15 @@ def test_every_loss_is_the_formulas() -> None:
         "fusion/leader_attention": literal_distance(maps["b"], fused),
         "fusion/leader_expansion": literal_distance(fusion.expand(maps["b"]), joined),
     }
+    for name, decoder in cohort.teachers["own"].decoders.items():
+        *early, last = own[name]
+        taught = zip(early, decoder(drawn_to[name]), strict=True)
+        expected[f"own/{name}_stages"] = sum(literal_distance(*pair) for pair in taught)
+        found = list(zip(decoder(last), early, strict=True))
+        whole = sum(mean_square(literal_units(x), literal_units(y)) for x, y in found)
+        expected[f"own/{name}_decoder"] = whole + sum(literal_distance(*pair) for pair in found)
     assert set(losses) == set(expected)
+    assert ("own/b_stages" in losses) == (model == "resnet8")
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value, abs=1e-5, rel=1e-5), name
     ramped = {
@@ -122,13 +163,19 @@ def test_every_loss_is_the_formulas() -> None:
         "diversity/d": 1e-5,
         "fusion/leader_attention": 10.0,
         "fusion/leader_expansion": 10.0,
+        "own/b_decoder": 1000.0,
+        "own/b_stages": 10.0,
+        "own/c_decoder": 1000.0,
+        "own/c_stages": 1e-5,
+        "own/d_decoder": 1000.0,
+        "own/d_stages": 1e-5,
     }
     weights = {name: Ramp(ramped[name], over=0.017) if name in ramped else 1.0 for name in sorted(losses)}
     assert objective.table(losses) == weights
 
 
 def test_each_loss_trains_these_modules_and_no_others() -> None:
-    cohort, _ = make_cohort({"a": "resnet8", "b": "cnn", "c": "resnet8"}, method=ffsd)
+    cohort, _ = make_cohort(dict.fromkeys("abc", "resnet8"), method=ffsd)
     expected = {
         **{f"{name}/ce": {f"students.{name}"} for name in "abc"},
         "a/peers_kl": {"students.a"},
@@ -139,6 +186,8 @@ def test_each_loss_trains_these_modules_and_no_others() -> None:
         "c/fusion_kl": {"students.c"},
         "fusion/leader_attention": {"students.c"},
         "fusion/leader_expansion": {"students.c", "fusion.expand"},
+        **{f"own/{name}_stages": {f"students.{name}"} for name in "bc"},
+        **{f"own/{name}_decoder": {"own.decoders"} for name in "bc"},
     }
     losses = cohort(make_batch())
     assert set(losses) == set(expected)
@@ -162,8 +211,66 @@ def test_cohorts_of_any_kind_train_a_step(students: dict[str, str], leader: str 
 
 def test_with_one_follower_there_is_nobody_to_learn_with() -> None:
     cohort, _ = make_cohort(TWO, method=ffsd)
-    names = {"a/ce", "b/ce", "b/fusion_kl", "fusion/ce", "fusion/ensemble_kl"}
+    names = {"a/ce", "b/ce", "b/fusion_kl", "fusion/ce", "fusion/ensemble_kl", "own/b_stages", "own/b_decoder"}
     assert set(cohort(make_batch())) == {*names, "fusion/leader_attention", "fusion/leader_expansion"}
+
+
+def test_a_map_is_shifted_as_in_the_literal_formula() -> None:
+    torch.manual_seed(0)
+    y = torch.randn(2, 3, 4, 3)
+    torch.testing.assert_close(shifted_map(y), literal_shifted_map(y))
+
+
+def test_whole_maps_are_compared_by_their_direction_alone() -> None:
+    a, b = torch.randn(2, 2, 3, 4, 4)
+    assert map_distance(a, b).item() == pytest.approx(mean_square(literal_units(a), literal_units(b)), abs=1e-7)
+    assert map_distance(a, 3 * a).item() < 1e-12
+
+
+@pytest.mark.parametrize("grid", [(4, 6), (2, 3), (6, 9)])
+def test_a_decoder_goes_back_by_transposed_convolutions_to_the_grid_of_each_stage(grid: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    decoder = Decoder([(3, *grid), (5, 2, 3)]).eval()
+    deepest = torch.randn(2, 5, 2, 3)
+    (up,) = decoder.ups
+    literal = literal_up(deepest, up.convolution.weight, grid[0] // 2)
+    expected = (literal / math.sqrt(1 + up.norm.eps)).relu()  # running statistics are those of a new layer
+    (decoded,) = decoder(deepest)
+    torch.testing.assert_close(decoded, expected)
+
+
+def test_a_grid_that_does_not_divide_the_earlier_one_is_averaged_down_to_it() -> None:
+    (decoded,) = Decoder([(3, 5, 7), (6, 2, 3)])(torch.randn(2, 6, 2, 3))
+    assert decoded.shape == (2, 3, 5, 7)
+
+
+def test_teaching_neither_trains_a_decoder_nor_moves_its_statistics() -> None:
+    decoder = Decoder([(3, 4, 4), (5, 2, 2)])
+    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    decoder(torch.randn(2, 5, 2, 2), frozen=True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
+    decoder(torch.randn(2, 5, 2, 2))
+    assert not torch.equal(decoder.ups[0].norm.running_mean, before["ups.0.norm.running_mean"])
+
+
+def test_a_decoder_learns_what_its_students_shallow_maps_look_like() -> None:
+    cohort, _ = make_cohort(TWO, method=ffsd)
+    own, batch = cohort.teachers["own"], make_batch(16)
+    assert isinstance(own, SelfDistillation)
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9)
+    seen = []
+    for _ in range(40):
+        loss = cohort(batch)["own/b_decoder"]
+        seen.append(loss.item())
+        optimizer.zero_grad()
+        (1000.0 * loss).backward()
+        optimizer.step()
+    assert seen[-1] < 0.5 * seen[0]
+
+
+def test_only_students_with_the_channels_of_the_map_that_they_are_drawn_to_distil_themselves() -> None:
+    cohort, _ = make_cohort({"a": "resnet8", "b": "cnn", "c": "resnet8"}, method=ffsd, width=24)
+    assert not any(name.startswith("own/") for name in cohort(make_batch()))
 
 
 def test_a_leader_that_is_not_there_is_refused() -> None:
