@@ -56,7 +56,7 @@ app = new_app(
     cls=Commands,
     no_args_is_help=True,
     help="Train several small networks together so that each ends better than alone, and keep one.",
-    epilog="Start with [bold]codistill train[/bold]: two networks, handwritten digits, a minute or two.",
+    epilog="Start with [bold]codistill train[/bold]: two networks, handwritten digits, half a minute.",
 )
 
 

@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     Field,
     NonNegativeFloat,
+    PositiveFloat,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -33,24 +34,40 @@ TASKS_OF_EACH = "rotation"  # chosen by the micro benchmark: docs/results.md
 METHOD = "collaborative"
 
 
-class OptimizerConfig(Section):
-    """SGD and its schedule."""
+# What adamw has where a recipe does not say: the defaults of the keys are those of sgd.
+ADAMW = {"lr": 1e-3, "nesterov": False, "weight_decay": 0.05}
 
-    lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
+
+class OptimizerConfig(Section):
+    """What updates the weights, and its schedule."""
+
+    name: Literal["sgd", "adamw"] = Field("sgd", description="adamw for transformers, and for what was pretrained")
+    lr: float = Field(0.1, gt=0, description="of adamw 0.001 where none is given")
+    lr_factors: dict[str, PositiveFloat] = Field({}, description="student -> times lr, for it and its tasks")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of adamw: its first beta")
+    beta2: float = Field(0.999, ge=0, lt=1, description="of adamw alone")
+    nesterov: bool = Field(True, description="of sgd alone")
+    weight_decay: float = Field(5e-4, ge=0, description="of adamw 0.05 where none is given")
     schedule: Literal["cosine", "step"] = Field("cosine", description="step: x 0.1 at 1/2 and at 3/4 of training")
     warmup_epochs: float = Field(1.0, ge=0, description="linear, from 0")
     clip_norm: float | None = Field(None, gt=0, description="of the gradient of each student, task and teacher")
 
     @property
-    def sgd(self) -> dict[str, Any]:
-        """What is the same in every step, as ``torch.optim.SGD`` names it."""
-        return self.model_dump(include={"momentum", "nesterov", "weight_decay"})
+    def settings(self) -> dict[str, Any]:
+        """Which optimizer, and what is the same in every step, as ``torch.optim`` names it."""
+        if self.name == "adamw":
+            return {"name": "adamw", "betas": (self.momentum, self.beta2), "weight_decay": self.weight_decay}
+        return self.model_dump(include={"name", "momentum", "nesterov", "weight_decay"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adamw_has_defaults_of_its_own(cls, given: Any) -> Any:
+        return {**ADAMW, **given} if isinstance(given, Mapping) and given.get("name") == "adamw" else given
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "OptimizerConfig":
+        if self.nesterov and self.name == "adamw":
+            raise UserError("optimizer.nesterov is of sgd, not of adamw. Leave it out, or set it to false.")
         if self.nesterov and self.momentum == 0:
             raise UserError("optimizer.momentum=0 does not go with Nesterov: set optimizer.nesterov=false too.")
         return self
@@ -178,6 +195,13 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _factors_are_of_students(self) -> "RunConfig":
+        for name in self.optimizer.lr_factors:
+            if name not in self.students:
+                raise unknown("student in optimizer.lr_factors", name, self.students)
+        return self
+
+    @model_validator(mode="after")
     def _warm_up_ends(self) -> "RunConfig":
         if self.optimizer.warmup_epochs > self.epochs:
             raise UserError(
@@ -215,8 +239,9 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     codistill.errors.UserError: Unknown method 'dlm'. Did you mean 'dml'? Choices: independent, dml, kdcl, ...
     """
     given = dict(given)
-    if isinstance(given.get("data"), str):
-        given["data"] = {"name": given["data"]}
+    for key in ("data", "optimizer"):
+        if isinstance(given.get(key), str):
+            given[key] = {"name": given[key]}
     _check_keys(RunConfig, given)
     try:
         return RunConfig.model_validate(given)

@@ -37,6 +37,7 @@ from codistill.student import Statistics, Student, StudentShape, observe_shapes
 from codistill.tasks import TASKS, Task
 
 SAMPLE = 1000  # validation images that are enough to see whether students collapse
+HIGH_FOR_ADAMW = 0.02  # a learning rate
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def build(
         *source.warnings,
         *_data_warnings(splits.train, cohort, config.order),
         *_warnings(cohort, runtime),
+        *_optimizer_warnings(config),
         *warnings_of_models(config.students, backbones, size),
     ]
     return Experiment(
@@ -262,6 +264,16 @@ def _data_warnings(images: Images, cohort: Cohort, order: str) -> list[str]:
             if any(view.startswith("colour") for view in cast(Task, task).views)
         ]
     return [warning for warning in warnings if warning is not None]
+
+
+def _optimizer_warnings(config: RunConfig) -> list[str]:
+    optimizer = config.optimizer
+    if optimizer.name == "adamw" and optimizer.lr >= HIGH_FOR_ADAMW:
+        return [
+            f"optimizer.lr={optimizer.lr:g} is a rate for sgd: with adamw networks hardly learn anything at it. Begin "
+            "with 0.001, or with 0.0001 for pretrained students."
+        ]
+    return []
 
 
 def _warnings(cohort: Cohort, runtime: Runtime) -> list[str]:

@@ -142,7 +142,8 @@ def _memory(experiment: Experiment, counts: Counts) -> MemoryPlan:
     config, cohort = experiment.config, experiment.cohort
     weights = sum(tensor.nbytes for tensor in {*cohort.parameters(), *cohort.buffers()})
     gradients = sum(parameter.nbytes for parameter in cohort.parameters() if parameter.requires_grad)
-    momentum = gradients if config.optimizer.momentum else 0
+    adamw = config.optimizer.name == "adamw"  # which remembers squares too
+    momentum = gradients * (2 if adamw else bool(config.optimizer.momentum))
     kept = counts.kept_bytes * config.batch_size
     images = padded_bytes(experiment.train_images.pixels, config.augment.padding or 0)
     return MemoryPlan(weights, gradients, momentum, kept, images, total=weights + gradients + momentum + kept + images)

@@ -88,9 +88,10 @@ def _train(
     # Not before all have built everything: sharding is work that they do together.
     image_size = experiment.facts["image_size"]
     processes.together(lambda: processes.shard(cohort, lambda: dry_step(cohort, image_size, experiment.runtime)))
-    poison = config.poison
-    factors = {poison.student: poison.learning_rate} if poison and poison.learning_rate else None
-    optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.sgd)
+    factors = dict(config.optimizer.lr_factors)
+    if config.poison and config.poison.learning_rate:
+        factors[config.poison.student] = factors.get(config.poison.student, 1.0) * config.poison.learning_rate
+    optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.settings)
     scaling = Scaling(optimizer, experiment.runtime)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)

@@ -6,7 +6,7 @@ the same images in the same order, so differences are taken seed by seed.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ POISONS: dict[str, dict[str, float]] = {
     "reinit": {"reinitialise": 0.5},
 }
 SMALL = "small"
+
+
+Cells = tuple[list[str], list[list[str]]]  # header and rows
 
 
 class Harm(NamedTuple):
@@ -93,16 +96,24 @@ def harms(runs: Sequence[Path], healthy: str) -> list[Harm]:
     return sorted(rows, key=lambda row: list(POISONS).index(row.poison) if row.poison in POISONS else -1)
 
 
-def table(rows: Sequence[Harm]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: a row for each poison, a column for each method; points against the student alone."""
+def against_alone(rows: Sequence[Harm]) -> Cells:
+    """A row for each poison, a column for each method; points against the student alone: was the company worth it?"""
+    return _table(rows, [HEALTHY, *POISONS, SMALL], lambda row: row.minus_alone)
+
+
+def against_healthy(rows: Sequence[Harm]) -> Cells:
+    """The same against the student beside a healthy peer, with the same method: what does the harm cost?"""
+    return _table(rows, [*POISONS, SMALL], lambda row: row.minus_healthy)
+
+
+def _table(rows: Sequence[Harm], poisons: Sequence[str], differences: Callable[[Harm], list[float]]) -> Cells:
     methods = list(dict.fromkeys(row.method for row in rows))
     cells = []
-    for poison in dict.fromkeys([HEALTHY, *POISONS, SMALL]):
-        of_method = {row.method: row for row in rows if row.poison == poison}
+    for poison in poisons:
+        of_method = {row.method: differences(row) for row in rows if row.poison == poison}
         if of_method:
-            seeds = max(len(row.minus_alone) for row in of_method.values())
-            shown = [points(of_method[method].minus_alone) if method in of_method else "" for method in methods]
-            cells.append([poison, *shown, str(seeds)])
+            seeds = max(len(found) for found in of_method.values())
+            cells.append([poison, *(points(of_method.get(method, [])) for method in methods), str(seeds)])
     return ["peer", *methods, "seeds"], cells
 
 
@@ -115,7 +126,9 @@ def points(differences: Sequence[float]) -> str:
 
 
 def _entry(given: Mapping[str, Any], method: str, poison: str, seed: int, victim: str, smaller: str | None) -> Entry:
-    keys = merged(given, {"method": method, "seed": seed})
+    keys = merged(given, {"seed": seed})
+    if make_config(keys).method.name != method:  # else it keeps its settings
+        keys = merged(keys, {"method": method})
     if poison in POISONS:
         keys["poison"] = {"student": victim, **POISONS[poison]}
     elif poison == SMALL:

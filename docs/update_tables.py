@@ -6,6 +6,7 @@ A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-
 each named recipe, ``results/micro/NAME-seed*``; with ``analyses`` instead of ``runs``, what their students learned. A table between ``<!-- bench against: NAME ... -->`` and the end shows
 ``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
 ``<!-- stress: FOLDER: STUDENT -->`` begins the table of a collapse test: its runs are in the folder, the student is healthy.
+``<!-- keys -->`` begins the table of all keys of a configuration.
 Code between ``<!-- code: PATH -->``, or ``<!-- code: PATH: NAME ... -->`` for some of its classes, functions and tables
 alone, and the end is that of the file; the last of the names may be ``main``, for what is run.
 A test fails when a page is stale.
@@ -18,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from codistill import catalogue
+from codistill.config import describe_fields
 from codistill.methods import METHODS
 from codistill.report.analysis import comparison, read_groups
 from codistill.report.compare import compare
 from codistill.report.tables import Table, markdown, tables
-from codistill.stress import harms, table
+from codistill.stress import against_alone, against_healthy, harms
 from codistill.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "performance.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "performance", "configuration"))]
 CODE_PAGES = [ROOT / "docs" / "extending.md"]
 METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
@@ -61,12 +63,21 @@ TABLE = re.compile(
 )
 STRESS = re.compile(r"(<!-- stress: (?P<folder>\S+): (?P<healthy>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+KEYS = re.compile(r"(<!-- keys -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def updated(page: str) -> str:
     """The text of a page with all its tables and code made anew."""
-    return CODE.sub(_code, BENCH.sub(_bench_table, STRESS.sub(_stress_table, TABLE.sub(_table, page))))
+    for pattern, made in (
+        (CODE, _code),
+        (BENCH, _bench_table),
+        (STRESS, _stress_table),
+        (TABLE, _table),
+        (KEYS, _keys),
+    ):
+        page = pattern.sub(made, page)
+    return page
 
 
 def _code(match: re.Match[str]) -> str:
@@ -104,9 +115,24 @@ def _table(match: re.Match[str]) -> str:
     return f"{match[1]}\n{markdown(found)}\n{match[5]}"
 
 
+def _keys(match: re.Match[str]) -> str:
+    rows = [f"| `{key}` | {f'`{default}`' if default else ''} | {text} |" for key, default, text in _escaped_fields()]
+    return "\n".join([f"{match[1]}\n| key | default | |\n| --- | --- | --- |", *rows, f"\n{match[2]}"])
+
+
+def _escaped_fields() -> list[tuple[str, str, str]]:
+    """Without bars, which would begin another cell."""
+    return [(key, default, text.replace(" | ", ", ")) for key, default, text in describe_fields()]
+
+
 def _stress_table(match: re.Match[str]) -> str:
     runs = sorted((ROOT / match["folder"]).iterdir())
-    return f"{match[1]}\n{markdown([Table('', *table(harms(runs, match['healthy'])))])}\n{match[4]}"
+    rows = harms(runs, match["healthy"])
+    found = [
+        Table(f"Minus `{match['healthy']}` alone, with its task", *against_alone(rows)),
+        Table(f"Minus `{match['healthy']}` beside a healthy peer, with the same method", *against_healthy(rows)),
+    ]
+    return f"{match[1]}\n{markdown(found)}\n{match[4]}"
 
 
 def _bench_table(match: re.Match[str]) -> str:

@@ -428,7 +428,12 @@ KEYS = [
     keys("a student twice", "students={a: resnet8, a: resnet8}", "the key 'a' is there twice"),
     keys("a key misspelt", "batchsize=8", "Unknown key 'batchsize'. Did you mean 'batch_size'?"),
     keys("a nested key misspelt", "optimizer.nestrov=true", "'optimizer.nestrov'. Did you mean 'optimizer.nesterov'?"),
-    keys("a mapping expected", "optimizer=sgd", "optimizer should be a mapping with keys among lr"),
+    keys("a mapping expected", "optimizer=3", "optimizer should be a mapping with keys among name, lr"),
+    keys("no such optimizer", "optimizer=adam", "optimizer.name should be 'sgd' or 'adamw'", "'adam'"),
+    keys("a setting of another optimizer", "optimizer={name: adamw, nesterov: true}", "optimizer.nesterov is of sgd"),
+    keys(
+        "a rate for nobody", "optimizer.lr_factors={c: 2}", "Unknown student in optimizer.lr_factors 'c'", "resnet8_1"
+    ),
     keys("keys under a number", "epochs.x=3", "epochs is 30: it has no keys", "'epochs.x' cannot be set"),
     keys("an unknown tracker", "trackers=[tensorbord]", "trackers.0 should be 'tensorboard', 'wandb', 'mlflow' or"),
     keys("a tracker that is no list", "trackers=wandb", "trackers should be a valid list", "'wandb'"),

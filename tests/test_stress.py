@@ -14,7 +14,7 @@ from codistill.display import Silent
 from codistill.engine.checkpoint import read
 from codistill.experiment import build, fresh_student
 from codistill.poison import wrong_labels
-from codistill.stress import harms, stress_entries, table
+from codistill.stress import against_alone, against_healthy, harms, stress_entries
 
 PAIR = {"a": "resnet8", "b": "resnet8"}
 TINY = {
@@ -71,8 +71,12 @@ def test_the_learning_rate_is_that_student_s_alone() -> None:
     }
 
 
-def test_a_student_is_drawn_anew_exactly_at_its_step_and_a_resumed_run_is_the_same(tmp_path: Path) -> None:
-    config = make_config({**TINY, "method": "dml", "tasks": "none", "poison": {"student": "b", "reinitialise": 0.5}})
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_student_is_drawn_anew_exactly_at_its_step_and_a_resumed_run_is_the_same(
+    tmp_path: Path, optimizer: str
+) -> None:
+    poison = {"student": "b", "reinitialise": 0.5}
+    config = make_config({**TINY, "method": "dml", "tasks": "none", "optimizer": optimizer, "poison": poison})
     runs.train(config, tmp_path / "whole", Silent())
     fresh = fresh_student(build(config), "b").state_dict()
 
@@ -173,7 +177,14 @@ def test_the_table_pairs_runs_by_seed(tmp_path: Path) -> None:
         ("healthy", [2.0, 1.0], [0.0, 0.0]),
         ("labels80", [-1.0, -4.0], [-3.0, -5.0]),
     ]
-    assert table(rows) == (
-        ["peer", "dml", "seeds"],
-        [["healthy", "+1.50 ± 0.71", "2"], ["labels80", "-2.50 ± 2.12", "2"]],
-    )
+    header = ["peer", "dml", "seeds"]
+    assert against_alone(rows) == (header, [["healthy", "+1.50 ± 0.71", "2"], ["labels80", "-2.50 ± 2.12", "2"]])
+    assert against_healthy(rows) == (header, [["labels80", "-4.00 ± 1.41", "2"]])
+
+
+def test_settings_of_a_method_hold_for_it_and_others_have_their_own() -> None:
+    given = {**TINY, "method": {"name": "collaborative", "reliability": 4.0}}
+    entries = stress_entries(given, ["dml", "collaborative"], {"labels80": 1})
+    methods = {entry.config.method.name: entry.config.method.settings for entry in entries}
+    assert methods["collaborative"]["reliability"] == 4.0
+    assert methods["dml"] == make_config({"method": "dml"}).method.settings

@@ -18,6 +18,7 @@ from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.config import RunConfig
 from codistill.data import Images
+from codistill.engine.optimizers import OPTIMIZERS
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.engine.step import Step
 from codistill.errors import UserError
@@ -52,7 +53,7 @@ class Ours(Loop):
     def __init__(self, config: RunConfig) -> None:
         self.experiment = build(config)
         cohort, runtime = self.experiment.cohort, self.experiment.runtime
-        optimizer = runtime.optimizer(cohort, lr=LEARNING_RATE, **config.optimizer.sgd)
+        optimizer = runtime.optimizer(cohort, lr=LEARNING_RATE, **config.optimizer.settings)
         self._step = Step(cohort, self.experiment.objective, optimizer, runtime, config.optimizer.clip_norm)
 
     def batches(self) -> Iterator[Batch]:
@@ -78,9 +79,10 @@ class Plain(Loop):
         self.experiment = build(config, runtime=PlainRuntime(choose_device(config.device)))
         cohort = self.experiment.cohort
         self._clip_norm = config.optimizer.clip_norm
+        settings = config.optimizer.settings
+        make = OPTIMIZERS[settings.pop("name")]
         self._optimizers = [
-            torch.optim.SGD(parameters, lr=LEARNING_RATE, **config.optimizer.sgd)
-            for parameters in cohort.parameter_groups().values()
+            make(parameters, lr=LEARNING_RATE, **settings) for parameters in cohort.parameter_groups().values()
         ]
         self._losses: dict[str, Tensor] = {}
         facts = self.experiment.facts

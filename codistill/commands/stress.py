@@ -9,7 +9,7 @@ from codistill.commands.progress import train_with_progress
 from codistill.commands.shared import ConfigArguments, console, new_app, print_table, recipe_and_keys
 from codistill.errors import UserError
 from codistill.recipe import merged, read_overrides, read_recipe
-from codistill.stress import POISONS, SMALL, harms, stress_entries, table
+from codistill.stress import POISONS, SMALL, against_alone, against_healthy, harms, stress_entries
 
 app = new_app()
 
@@ -35,8 +35,9 @@ def stress(
     """The collapse test: one student is harmed on purpose; what do its peers lose, with each method?
 
     The harms: labels40 and labels80 (that share of its labels is random), lr10 (ten times the learning rate), reinit
-    (new weights half-way), small (a smaller network). The table shows the first healthy student's test accuracy minus
-    its accuracy alone with the same tasks, seed by seed. Can be stopped and started again.
+    (new weights half-way), small (a smaller network). The tables show the first healthy student's test accuracy minus
+    its accuracy alone with the same tasks, and minus that beside a healthy peer, seed by seed. Settings of a method
+    hold for it: method=collaborative method.reliability=2. Can be stopped and started again.
     """
     recipe, keys = recipe_and_keys(arguments)
     given = merged(read_recipe(recipe) if recipe else {}, read_overrides(keys))
@@ -46,8 +47,11 @@ def stress(
     students = list(entries[0].config.students)
     healthy = next(name for name in students if name != (poisoned or students[-1]))
     train_with_progress(entries, out, jobs=jobs, gpus=gpus)
-    print_table(*table(harms([out / entry.name for entry in entries], healthy)))
-    console.print(f"Points of test accuracy of student '{healthy}', minus those of it alone with the same tasks.")
+    rows = harms([out / entry.name for entry in entries], healthy)
+    console.print(f"Points of test accuracy of student '{healthy}', minus those of it alone with the same tasks:")
+    print_table(*against_alone(rows))
+    console.print("The same, minus those beside a healthy peer, with the same method:")
+    print_table(*against_healthy(rows))
 
 
 def _with_seeds(word: str, seeds: int) -> tuple[str, int]:

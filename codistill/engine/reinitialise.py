@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from codistill.engine.fit import Observer
+from codistill.engine.optimizers import start_over
 
 
 class Reinitialising:
@@ -22,8 +23,7 @@ class Reinitialising:
         if step + 1 == self._at:
             self._student.load_state_dict(self._fresh.state_dict())
             for parameter in self._student.parameters():
-                if (momentum := self._optimizer.state[parameter].get("momentum_buffer")) is not None:
-                    momentum.zero_()
+                start_over(self._optimizer, parameter)
         self._observer.after_step(epoch, step, losses, total)
 
     def after_epoch(self, epoch: int) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-from torch.optim import SGD
 
 from codistill.cohort import Cohort
+from codistill.engine.optimizers import OPTIMIZERS
 from codistill.engine.processes import ALONE, Processes
 from codistill.errors import UserError
 from codistill.side_by_side import SideBySide, draws_random_numbers
@@ -87,10 +87,13 @@ class Runtime:
         mode = "reduce-overhead" if self.compile == "cuda_graphs" else None
         return torch.compile(cohort, fullgraph=True, mode=mode)  # type: ignore[return-value]
 
-    def optimizer(self, cohort: Cohort, lr_factors: Mapping[str, float] | None = None, **settings: Any) -> SGD:
-        """SGD with a group for each student, task and teacher; all tensors at once where there is such a kernel.
+    def optimizer(
+        self, cohort: Cohort, lr_factors: Mapping[str, float] | None = None, *, name: str = "sgd", **settings: Any
+    ) -> torch.optim.Optimizer:
+        """A group for each student, task and teacher; all tensors at once where there is such a kernel.
 
-        ``lr_factors``: for the groups of these students, times the learning rate of the others.
+        name: in ``OPTIMIZERS``, which says what ``settings`` there are. lr_factors: for the groups of these students,
+        times the learning rate of the others.
         """
         factors = lr_factors or {}
         groups = [
@@ -98,8 +101,8 @@ class Runtime:
             for name, own in cohort.parameter_groups().items()
         ]
         if self.processes.sharded:  # there is no fused kernel for parts
-            return SGD(groups, foreach=True, **settings)
-        return SGD(groups, fused=self.device.type in ("cpu", "cuda"), **settings)
+            return OPTIMIZERS[name](groups, foreach=True, **settings)
+        return OPTIMIZERS[name](groups, fused=self.device.type in ("cpu", "cuda"), **settings)
 
     def autocast(self) -> AbstractContextManager[None]:
         dtype = HALVES.get(self.precision)

@@ -134,6 +134,7 @@ def _parity(facts: Mapping[str, Any]) -> str:
 
 
 def _training(run: Mapping[str, Any]) -> str:
+    optimizer = run["optimizer"]
     lines = [
         f"- Method: {run['method']['name']}. Peers: "
         + "; ".join(
@@ -141,8 +142,8 @@ def _training(run: Mapping[str, Any]) -> str:
             for name, model in run["students"].items()
         ),
         f"- Data: {run['told']}",
-        f"- {run['epochs']} epochs, batches of {run['batch_size']}, SGD with learning rate {run['optimizer']['lr']:g}, "
-        f"seed {run['seed']}, {run['precision']}",
+        f"- {run['epochs']} epochs, batches of {run['batch_size']}, {optimizer['name']} with learning rate "
+        f"{optimizer['lr']:g}, seed {run['seed']}, {run['precision']}",
     ]
     return "\n".join(lines)
 

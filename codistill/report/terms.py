@@ -29,6 +29,7 @@ _LATER: dict[str, Any] = {
         "mixup": 0.0,
         "cutmix": 0.0,
     },
+    "optimizer": {"name": "sgd", "beta2": 0.999, "lr_factors": {}},
     "sync_batchnorm": False,
     "poison": None,
 }
@@ -36,7 +37,8 @@ _LATER: dict[str, Any] = {
 
 def comparable(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration with what it did not know yet, and without what may differ between the runs of one row."""
-    nested = {key: {**_LATER[key], **config[key]} for key in ("data", "augment") if isinstance(config.get(key), dict)}
+    sections = [key for key, later in _LATER.items() if isinstance(later, dict) and isinstance(config.get(key), dict)]
+    nested = {key: {**_LATER[key], **config[key]} for key in sections}
     return _without_free({**_LATER, **config, **nested})
 
 

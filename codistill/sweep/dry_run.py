@@ -11,7 +11,7 @@ STEPS = 2
 def dry_run(config: RunConfig) -> None:
     """Build a run and take its first steps. Raises UserError, or DivergedError for a loss that is not finite."""
     experiment = build(config)
-    optimizer = experiment.runtime.optimizer(experiment.cohort, lr=config.optimizer.lr, **config.optimizer.sgd)
+    optimizer = experiment.runtime.optimizer(experiment.cohort, lr=config.optimizer.lr, **config.optimizer.settings)
     step = Step(experiment.cohort, experiment.objective, optimizer, experiment.runtime, config.optimizer.clip_norm)
     experiment.cohort.train()
     meter = Meter()
