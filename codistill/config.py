@@ -36,6 +36,7 @@ METHOD = "collaborative"
 
 # What adamw has where a recipe does not say: the defaults of the keys are those of sgd.
 ADAMW = {"lr": 1e-3, "nesterov": False, "weight_decay": 0.05}
+BETA2 = 0.999
 
 
 class OptimizerConfig(Section):
@@ -45,7 +46,7 @@ class OptimizerConfig(Section):
     lr: float = Field(0.1, gt=0, description="of adamw 0.001 where none is given")
     lr_factors: dict[str, PositiveFloat] = Field({}, description="student -> times lr, for it and its tasks")
     momentum: float = Field(0.9, ge=0, lt=1, description="of adamw: its first beta")
-    beta2: float = Field(0.999, ge=0, lt=1, description="of adamw alone")
+    beta2: float = Field(BETA2, ge=0, lt=1, description="of adamw alone")
     nesterov: bool = Field(True, description="of sgd alone")
     weight_decay: float = Field(5e-4, ge=0, description="of adamw 0.05 where none is given")
     schedule: Literal["cosine", "step"] = Field("cosine", description="step: x 0.1 at 1/2 and at 3/4 of training")
@@ -64,10 +65,20 @@ class OptimizerConfig(Section):
     def _adamw_has_defaults_of_its_own(cls, given: Any) -> Any:
         return {**ADAMW, **given} if isinstance(given, Mapping) and given.get("name") == "adamw" else given
 
+    @field_validator("lr_factors", mode="before")
+    @classmethod
+    def _factors_are_numbers(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and any(isinstance(factor, bool) for factor in given.values()):
+            raise ValueError("should be numbers, not yes or no")
+        return given
+
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "OptimizerConfig":
-        if self.nesterov and self.name == "adamw":
-            raise UserError("optimizer.nesterov is of sgd, not of adamw. Leave it out, or set it to false.")
+    def _settings_are_of_this_optimizer(self) -> "OptimizerConfig":
+        advice = f"optimizer={self.name} starts over with the defaults of {self.name}"
+        if self.name == "adamw" and self.nesterov:
+            raise UserError(f"optimizer.nesterov=true is of sgd, not of adamw. Set it to false; {advice}.")
+        if self.name == "sgd" and self.beta2 != BETA2:
+            raise UserError(f"optimizer.beta2={self.beta2:g} is of adamw, not of sgd. Set it to {BETA2}; {advice}.")
         if self.nesterov and self.momentum == 0:
             raise UserError("optimizer.momentum=0 does not go with Nesterov: set optimizer.nesterov=false too.")
         return self
@@ -209,6 +220,14 @@ class RunConfig(Strict):
                 "learning rate would never be reached. Lower it."
             )
         return self
+
+    @property
+    def lr_factors(self) -> dict[str, float]:
+        """Student -> times the learning rate: the user's factors, and a poison's."""
+        factors = dict(self.optimizer.lr_factors)
+        if self.poison is not None and self.poison.learning_rate:
+            factors[self.poison.student] = factors.get(self.poison.student, 1.0) * self.poison.learning_rate
+        return factors
 
     def objective_weights(self, method_weights: Mapping[str, Weight]) -> dict[str, Weight]:
         """The whole table: the method's weights, then each task's, then the user's exceptions."""

@@ -38,6 +38,7 @@ from codistill.tasks import TASKS, Task
 
 SAMPLE = 1000  # validation images that are enough to see whether students collapse
 HIGH_FOR_ADAMW = 0.02  # a learning rate
+HIGH_FOR_SGD = 0.01  # a weight decay
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ def build(
     torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)
 
     poison = config.poison
-    if poison is not None and cohort.method.shared_trunk:
-        raise UserError(f"poison is for students of their own, but method '{config.method.name}' shares a trunk.")
+    for key, given in (("poison", poison is not None), ("optimizer.lr_factors", bool(config.optimizer.lr_factors))):
+        if given and cohort.method.shared_trunk:
+            raise UserError(f"{key} is for students of their own, but method '{config.method.name}' shares a trunk.")
     classes, told = len(splits.train.class_names), {}
     if poison is not None and poison.random_labels is not None:
         told = {poison.student: wrong_labels(splits.train.labels, classes, poison.random_labels, config.seed)}
@@ -268,6 +270,11 @@ def _data_warnings(images: Images, cohort: Cohort, order: str) -> list[str]:
 
 def _optimizer_warnings(config: RunConfig) -> list[str]:
     optimizer = config.optimizer
+    if optimizer.name == "sgd" and optimizer.weight_decay >= HIGH_FOR_SGD:
+        return [
+            f"optimizer.weight_decay={optimizer.weight_decay:g} is one for adamw: with sgd weights shrink faster than "
+            "they learn. 0.0001 to 0.0005 is common."
+        ]
     if optimizer.name == "adamw" and optimizer.lr >= HIGH_FOR_ADAMW:
         return [
             f"optimizer.lr={optimizer.lr:g} is a rate for sgd: with adamw networks hardly learn anything at it. Begin "

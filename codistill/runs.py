@@ -40,6 +40,8 @@ from codistill.weights import load_weights
 
 # Keys that run folders of earlier versions lack; their defaults change no results.
 ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison", "sharding"}
+# Settings that a method did not have yet, with the values that leave out what is new.
+SETTINGS_ADDED_LATER: dict[str, dict[str, Any]] = {"ffsd": {"decoders": 0.0}}
 
 
 def train(
@@ -88,10 +90,9 @@ def _train(
     # Not before all have built everything: sharding is work that they do together.
     image_size = experiment.facts["image_size"]
     processes.together(lambda: processes.shard(cohort, lambda: dry_step(cohort, image_size, experiment.runtime)))
-    factors = dict(config.optimizer.lr_factors)
-    if config.poison and config.poison.learning_rate:
-        factors[config.poison.student] = factors.get(config.poison.student, 1.0) * config.poison.learning_rate
-    optimizer = experiment.runtime.optimizer(cohort, factors, lr=config.optimizer.lr, **config.optimizer.settings)
+    optimizer = experiment.runtime.optimizer(
+        cohort, config.lr_factors, lr=config.optimizer.lr, **config.optimizer.settings
+    )
     scaling = Scaling(optimizer, experiment.runtime)
     steps = len(experiment.loader)
     stop = StopRequest(display.note, patient=processes.count > 1)
@@ -244,6 +245,8 @@ def _complete(given: dict[str, Any], place: str) -> RunConfig:
     missing = [key for key in RunConfig.model_fields if key not in given and key not in ADDED_LATER]
     if missing:
         raise UserError(f"'{place}' is damaged: it lacks {', '.join(missing)}.")
+    if isinstance(method := given["method"], dict):
+        given = {**given, "method": {**SETTINGS_ADDED_LATER.get(str(method.get("name")), {}), **method}}
     try:
         return make_config(given)
     except UserError as error:

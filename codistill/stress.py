@@ -111,7 +111,7 @@ def _table(rows: Sequence[Harm], poisons: Sequence[str], differences: Callable[[
     cells = []
     for poison in poisons:
         of_method = {row.method: differences(row) for row in rows if row.poison == poison}
-        if of_method:
+        if any(of_method.values()):
             seeds = max(len(found) for found in of_method.values())
             cells.append([poison, *(points(of_method.get(method, [])) for method in methods), str(seeds)])
     return ["peer", *methods, "seeds"], cells

@@ -5,7 +5,7 @@ minus that of the same students alone with the same tasks. Who listens to nobody
 the row of a task alone, in both students, serves each pair that it is part of. Means over the seeds that all have.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -56,12 +56,18 @@ MEASURES = (
 )
 
 
-def read_pairs(folder: Path) -> list[Pair]:
-    """The pairs of tasks among the runs in ``folder``, best gain first."""
-    rows = compare(sorted(path.parent for path in folder.glob("*/summary.json"))).rows
-    alone = {tasks[0]: row for row in rows if row.method == ALONE and len(set(tasks := _tasks(row))) == 1}
-    taught = [row for row in rows if row.method == METHOD]
-    return sorted((_pair(row, alone) for row in taught), key=lambda pair: -pair.gain)
+def read_pairs(folder: Path, names: Sequence[str]) -> list[Pair]:
+    """The pairs of tasks among the rows ``names`` of ``folder``, best gain first; the other rows are controls.
+
+    Raises ValueError for rows that do not compete, a pair that is there twice, and one without a control.
+    """
+    rows, blocks, terms = compare([run for name in names for run in sorted(folder.glob(f"{name}-seed*"))])
+    if len(blocks) != 1:
+        raise ValueError(f"The rows differ in {', '.join(terms)}.")
+    taught = _by_tasks(row for row in rows if row.method == METHOD)
+    alone = _by_tasks(row for row in rows if row.method == ALONE)
+    pairs = [_pair(row, tasks, [_control(alone, task) for task in tasks]) for tasks, row in taught.items()]
+    return sorted(pairs, key=lambda pair: -pair.gain)
 
 
 def table(pairs: Sequence[Pair]) -> str:
@@ -83,23 +89,33 @@ def figures(pairs: Sequence[Pair]) -> list[Figure]:
     return [_figure(pairs, measure) for measure in MEASURES]
 
 
-def _tasks(row: Row) -> list[str]:
-    return row.tasks.split(", ")
+def _by_tasks(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        first, second, *_ = 2 * row.tasks.split(", ")  # "none" stands for both
+        if (first, second) in found:
+            raise ValueError(f"'{row.name}' and '{found[first, second].name}' are the same pair: name one of them.")
+        found[first, second] = row
+    return found
 
 
-def _pair(row: Row, alone: dict[str, Row]) -> Pair:
-    tasks = _tasks(row) * (2 // len(_tasks(row)))
-    if lacking := set(tasks) - set(alone):
-        raise FileNotFoundError(f"No runs of '{ALONE}' in which both students have the task {', '.join(lacking)}.")
-    controls = [alone[task] for task in tasks]
+def _control(alone: Mapping[tuple[str, str], Row], task: str) -> Row:
+    if (task, task) not in alone:
+        raise ValueError(f"No row of '{ALONE}' in which both students have the task {task}.")
+    return alone[task, task]
+
+
+def _pair(row: Row, tasks: tuple[str, str], controls: Sequence[Row]) -> Pair:
     seeds = set(row.seeds).intersection(*(control.seeds for control in controls))
+    if not seeds:
+        raise ValueError(f"'{row.name}' has no seed in common with {', '.join(control.name for control in controls)}.")
     together = fmean(fmean(_of_seeds(row, place, seeds)) for place in range(2))
     by_itself = fmean(fmean(_of_seeds(control, place, seeds)) for place, control in enumerate(controls))
     analyses = [run_files.read_analysis(run) for run, seed in zip(row.runs, row.seeds, strict=True) if seed in seeds]
     pairs = list(chain.from_iterable(analysis["pairs"].values() for analysis in analyses))
     students = chain.from_iterable(analysis["students"].values() for analysis in analyses)
     return Pair(
-        (tasks[0], tasks[1]),
+        tasks,
         together,
         by_itself,
         fmean(pair["cka"] for pair in pairs),

@@ -6,7 +6,8 @@ A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-
 each named recipe, ``results/micro/NAME-seed*``; with ``analyses`` instead of ``runs``, what their students learned. A table between ``<!-- bench against: NAME ... -->`` and the end shows
 ``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
 ``<!-- stress: FOLDER: STUDENT -->`` begins the table of a collapse test: its runs are in the folder, the student is healthy.
-``<!-- keys -->`` begins the table of all keys of a configuration.
+``<!-- pairs: FOLDER: NAME ... -->`` begins the table of what teaching adds to pairs of tasks, from the named rows; its
+figures go to ``docs/images``. ``<!-- keys -->`` begins the table of all keys of a configuration.
 Code between ``<!-- code: PATH -->``, or ``<!-- code: PATH: NAME ... -->`` for some of its classes, functions and tables
 alone, and the end is that of the file; the last of the names may be ``main``, for what is run.
 A test fails when a page is stale.
@@ -17,6 +18,8 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+
+import task_difference
 
 from codistill import catalogue
 from codistill.config import describe_fields
@@ -63,6 +66,7 @@ TABLE = re.compile(
 )
 STRESS = re.compile(r"(<!-- stress: (?P<folder>\S+): (?P<healthy>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAIRS = re.compile(r"(<!-- pairs: (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 KEYS = re.compile(r"(<!-- keys -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -74,6 +78,7 @@ def updated(page: str) -> str:
         (BENCH, _bench_table),
         (STRESS, _stress_table),
         (TABLE, _table),
+        (PAIRS, _pairs),
         (KEYS, _keys),
     ):
         page = pattern.sub(made, page)
@@ -115,6 +120,11 @@ def _table(match: re.Match[str]) -> str:
     return f"{match[1]}\n{markdown(found)}\n{match[5]}"
 
 
+def _pairs(match: re.Match[str]) -> str:
+    pairs = task_difference.read_pairs(ROOT / match["folder"], match["names"].split())
+    return f"{match[1]}\n{task_difference.table(pairs)}\n\n{match[4]}"
+
+
 def _keys(match: re.Match[str]) -> str:
     rows = [f"| `{key}` | {f'`{default}`' if default else ''} | {text} |" for key, default, text in _escaped_fields()]
     return "\n".join([f"{match[1]}\n| key | default | |\n| --- | --- | --- |", *rows, f"\n{match[2]}"])
@@ -132,7 +142,7 @@ def _stress_table(match: re.Match[str]) -> str:
         Table(f"Minus `{match['healthy']}` alone, with its task", *against_alone(rows)),
         Table(f"Minus `{match['healthy']}` beside a healthy peer, with the same method", *against_healthy(rows)),
     ]
-    return f"{match[1]}\n{markdown(found)}\n{match[4]}"
+    return f"{match[1]}\n{markdown([shown for shown in found if shown.cells])}\n{match[4]}"
 
 
 def _bench_table(match: re.Match[str]) -> str:
@@ -189,4 +199,8 @@ def _section(entry: catalogue.Entry) -> str:
 if __name__ == "__main__":
     METHODS_PAGE.write_text(methods_page(), encoding="utf-8")
     for path in [*PAGES, *CODE_PAGES]:
-        path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        path.write_text(updated(text), encoding="utf-8")
+        for found in PAIRS.finditer(text):
+            for figure in task_difference.figures(task_difference.read_pairs(ROOT / found[2], found[3].split())):
+                figure.save(ROOT / "docs" / "images")

@@ -430,7 +430,9 @@ KEYS = [
     keys("a nested key misspelt", "optimizer.nestrov=true", "'optimizer.nestrov'. Did you mean 'optimizer.nesterov'?"),
     keys("a mapping expected", "optimizer=3", "optimizer should be a mapping with keys among name, lr"),
     keys("no such optimizer", "optimizer=adam", "optimizer.name should be 'sgd' or 'adamw'", "'adam'"),
-    keys("a setting of another optimizer", "optimizer={name: adamw, nesterov: true}", "optimizer.nesterov is of sgd"),
+    keys(
+        "a setting of another optimizer", "optimizer={name: adamw, nesterov: true}", "optimizer.nesterov=true is of sgd"
+    ),
     keys(
         "a rate for nobody", "optimizer.lr_factors={c: 2}", "Unknown student in optimizer.lr_factors 'c'", "resnet8_1"
     ),

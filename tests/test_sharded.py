@@ -35,7 +35,7 @@ ALIKE = dict.fromkeys(THREE, "resnet8")  # for methods that share a trunk
 STILL = {"a": "still", "b": "still"}  # without batch normalisation: each image is seen by itself
 EVERY_METHOD: dict[str, dict[str, Any]] = {
     **{method: {"models": THREE, "method": method} for method in METHODS},
-    **{method: {"models": ALIKE, "method": method} for method in ("one", "clilr", "okddip")},
+    **{method: {"models": ALIKE, "method": method} for method in ("one", "clilr", "okddip", "ffsd")},
 }
 ROWS: dict[str, dict[str, Any]] = {
     "buffers that teach": {"models": THREE, "method": "collaborative"},
@@ -44,6 +44,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "weights that are detached": {"models": THREE, "method": "afd"},
     "clean statistics": {"models": THREE, "method": "dml", "view_statistics": "clean_only"},
     "frozen layers": {"models": THREE, "method": "dml", "frozen": "students.a.backbone.stages.0."},
+    "self-distillation": {"models": ALIKE, "method": "ffsd"},
+    "moments and a count of steps": {"models": THREE, "method": "dml", "optimizer": "adamw"},
     "bf16": {"models": THREE, "method": "dml", "precision": "bf16", "steps": 1},
     "fp16": {"models": STILL, "method": "pcl", "precision": "fp16", "steps": 4},
 }
@@ -83,6 +85,7 @@ def one_run_of(
     frozen: str = "",
     precision: str = "fp32",
     steps: int = 2,
+    optimizer: str = "sgd",
     **settings: Any,
 ) -> dict[str, Any]:
     """All weights and buffers after clipped steps with momentum, and how much of them is this process's.
@@ -100,8 +103,9 @@ def one_run_of(
         if isinstance(module, Reliability):
             module.float()  # it counts in single precision
     processes.shard(cohort, lambda: cohort.eval()(share_of(processes, 0, dtype)))
-    optimizer = runtime.optimizer(cohort.train(), lr=LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    step = Step(cohort, objective, optimizer, runtime, clip_norm=1.0)
+    kept = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
+    updates = runtime.optimizer(cohort.train(), name=optimizer, lr=LR, weight_decay=5e-4, **kept)
+    step = Step(cohort, objective, updates, runtime, clip_norm=1.0)
     for number in range(steps):
         _, loss = step.forward(share_of(processes, number, dtype), 0.5)
         gathered = [name for name, parameter in cohort.named_parameters() if not isinstance(parameter, DTensor)]
@@ -110,7 +114,7 @@ def one_run_of(
     processes.align(cohort)
     parameters, momenta = (
         list(cohort.parameters()),
-        [value for own in optimizer.state.values() for value in own.values()],
+        [value for own in updates.state.values() for value in own.values() if value.ndim],
     )
     return {
         "gathered between passes": gathered,
@@ -222,7 +226,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "plainly evaluated": evaluated_in_between(plain),
         "summary": runs.train(config(**SHARDED), own / "sharded", Silent()),
         "plain summary": runs.train(config(), own / "plain", Silent()),
-        "stopped": stopped_and_resumed(own, plain, method="collaborative", epochs=1, **SHARDED)[0],
+        "stopped": stopped_and_resumed(own, plain, method="collaborative", epochs=1, optimizer="adamw", **SHARDED)[0],
         "spoilt": spoilt(own),
         "overflown": overflown(sharded),
         "errors": errors_of(own),

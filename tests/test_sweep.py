@@ -1,5 +1,6 @@
 """Sweeps: what a file asks for, and training it in processes that may be stopped, fail, or be started again."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,24 @@ def test_a_finished_run_that_was_told_otherwise_is_named(tmp_path: Path) -> None
     path.write_text(SHORT.replace("epochs: 1", "epochs: 3"))
     (changed,) = read_sweep(path)
     with pytest.raises(UserError, match=r"trained otherwise than the sweep says now; it differs in epochs"):
+        Job(changed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("then", "key"),
+    [
+        ("optimizer: {lr_factors: {b: 10}}", "optimizer.lr_factors.b"),
+        ("weights: {'*/peers_kl': 0}", "weights.*/peers_kl"),
+        ("poison: {student: b, random_labels: 0.5}", "poison"),
+    ],
+)
+def test_a_run_that_was_told_more_than_the_sweep_says_now_is_named(tmp_path: Path, then: str, key: str) -> None:
+    rows = "base: {students: {a: resnet8, b: resnet8}, method: dml, tasks: none, BASE}\nrows: {tiny: {}}\n"
+    (entry,) = read_sweep(written(tmp_path, rows.replace("BASE", then)))
+    (tmp_path / "tiny-seed0").mkdir()
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(entry.config.to_yaml())
+    (changed,) = read_sweep(written(tmp_path, rows.replace(", BASE", "")))
+    with pytest.raises(UserError, match=rf"it differs in {re.escape(key)}"):
         Job(changed, tmp_path)
 
 

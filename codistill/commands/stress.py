@@ -48,10 +48,13 @@ def stress(
     healthy = next(name for name in students if name != (poisoned or students[-1]))
     train_with_progress(entries, out, jobs=jobs, gpus=gpus)
     rows = harms([out / entry.name for entry in entries], healthy)
-    console.print(f"Points of test accuracy of student '{healthy}', minus those of it alone with the same tasks:")
-    print_table(*against_alone(rows))
-    console.print("The same, minus those beside a healthy peer, with the same method:")
-    print_table(*against_healthy(rows))
+    shown = {
+        f"Points of test accuracy of student '{healthy}', minus those of it alone with the same tasks:": against_alone,
+        "The same, minus those beside a healthy peer, with the same method:": against_healthy,
+    }
+    for title, against in shown.items():
+        console.print(title)
+        print_table(*against(rows))
 
 
 def _with_seeds(word: str, seeds: int) -> tuple[str, int]:

@@ -221,7 +221,8 @@ class Recorder:
         return {"interval": self._interval, "whole_epoch": self._whole_epoch}
 
     def _figures(self, means: dict[str, float]) -> dict[str, Any]:
-        learning_rate = self._optimizer.param_groups[0]["lr"]
+        first = self._optimizer.param_groups[0]
+        learning_rate = first["lr"] / first.get("lr_factor", 1.0)  # the schedule's, whoever comes first
         speed = round(self._current_speed, 1)
         return {"losses": means, "lr": learning_rate, "images_per_second": speed, **self._scaling.figures()}
 

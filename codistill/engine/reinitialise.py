@@ -10,7 +10,8 @@ from codistill.engine.optimizers import start_over
 class Reinitialising:
     """Hands on to another observer, and after step ``at`` first puts ``fresh`` weights into ``student``.
 
-    Its momentum starts over too. What is saved after that step is saved with it, so a resumed run is the same.
+    What the optimizer remembers of it starts over too. What is saved after that step is saved with it, so a resumed run
+    is the same.
     """
 
     def __init__(

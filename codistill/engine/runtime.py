@@ -97,8 +97,8 @@ class Runtime:
         """
         factors = lr_factors or {}
         groups = [
-            {"params": own, "name": name, "lr_factor": factors.get(name.split("/")[0], 1.0)}
-            for name, own in cohort.parameter_groups().items()
+            {"params": own, "name": group, "lr_factor": factors.get(group.split("/")[0], 1.0)}
+            for group, own in cohort.parameter_groups().items()
         ]
         if self.processes.sharded:  # there is no fused kernel for parts
             return OPTIMIZERS[name](groups, foreach=True, **settings)

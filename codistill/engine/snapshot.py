@@ -26,7 +26,7 @@ class Origin(NamedTuple):
 
 
 class Snapshot:
-    """Weights, momentum, loss scale and random state; and the meters, which each process has of its own."""
+    """Weights, what the optimizer remembers, loss scale and random state; and the meters, which are each process's."""
 
     def __init__(
         self, origin: Origin, cohort: Cohort, optimizer: torch.optim.Optimizer, scaling: Scaling, runtime: Runtime
@@ -36,7 +36,7 @@ class Snapshot:
         self._processes = runtime.processes
 
     def take(self, meters: Mapping[str, Meter]) -> dict[str, Any]:
-        """Everything, on every process, as ``checkpoint.seal`` takes it."""
+        """As ``checkpoint.seal`` takes it. All processes must ask; whole tensors are in the main one alone."""
         main, *others = self._processes.gather(self._own(meters))
         return {
             **main,
@@ -51,11 +51,11 @@ class Snapshot:
     def put_back(self, state: Mapping[str, Any], meters: Mapping[str, Meter]) -> None:
         """Take up what ``take`` returned. Raises UserError, naming what differs, if it is not of this run."""
         self._check(state)
+        own = self._own_of(state)
         place, built = f"{self._origin.run}/checkpoint.pt", "the run's config.yaml"
         load_weights(self._cohort, state["cohort"], place, built, self._processes.part)
         self._optimizer.load_state_dict(self._parts(state["optimizer"]))
         self._scaling.restore(state.get("scaling", {}))  # older checkpoints have none, and need none
-        own = self._own_of(state)
         torch.set_rng_state(own["random_state"])
         if "cuda_random_state" in own and self._runtime.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda_random_state"], self._runtime.device)
@@ -98,7 +98,7 @@ class Snapshot:
         return all_of_them[self._processes.rank]
 
     def _parts(self, optimizer: dict[str, Any]) -> dict[str, Any]:
-        """An optimizer's state with this process's part of each momentum."""
+        """An optimizer's state with this process's part of each tensor."""
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         parts = {
             number: {

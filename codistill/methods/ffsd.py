@@ -124,9 +124,9 @@ def ffsd(
 
     leader: its name; None is the last student. temperature: of every KL. diversity: weight of the followers' shift of
     attention and self-distillation. attention: weight of the leader's two attention losses and self-distillation.
-    decoders: weight of the decoders' own losses. ramp: fraction of training over which these weights grow; the KL has
-    none. width: of the fused map; None is the narrowest follower's. With two students there is one follower: mutual
-    learning and diversity are then left out.
+    decoders: weight of the decoders' own losses; 0 leaves self-distillation out. ramp: fraction of training over which
+    these weights grow; the KL has none. width: of the fused map; None is the narrowest follower's. With two students
+    there is one follower: mutual learning and diversity are then left out.
     """
     leader = list(shapes)[-1] if leader is None else leader
     if leader not in shapes:
@@ -143,7 +143,7 @@ def ffsd(
     lessons["fusion"] = Lesson(fusion, {"kl": kl})
     lessons["ensemble"] = Lesson(MeanLogits(followers, "fusion"), {"kl": kl})
     weights |= {f"{leader}/fusion_kl": 1.0, "fusion/ensemble_kl": 1.0, "fusion/leader_*": Ramp(attention, over=ramp)}
-    sources = self_distilled(shapes, followers, leader, fusion)
+    sources = self_distilled(shapes, followers, leader, fusion) if decoders else {}
     if sources:
         lessons["own"] = Lesson(SelfDistillation({name: shapes[name].feature_maps for name in sources}, sources), {})
         weights["own/*_decoder"] = Ramp(decoders, over=ramp)
@@ -165,12 +165,12 @@ def self_distilled(
         return lambda outputs: shifted_map(outputs[name].feature_maps[-1])
 
     drawn_to = {
-        name: (shapes[before].feature_maps[-1][0], shifted_last_of(before))
+        name: (shapes[before].feature_maps[-1], shifted_last_of(before))
         for name, before in zip(followers[1:], followers[:-1], strict=True)
     }
-    drawn_to[leader] = (fusion.fusion.width, last_of("fusion"))
+    drawn_to[leader] = ((fusion.fusion.width, *fusion.fusion.grid), last_of("fusion"))
     return {
         name: source
-        for name, (channels, source) in drawn_to.items()
-        if len(shapes[name].feature_maps) > 1 and shapes[name].feature_maps[-1][0] == channels
+        for name, (shape, source) in drawn_to.items()
+        if len(shapes[name].feature_maps) > 1 and shapes[name].feature_maps[-1] == shape
     }

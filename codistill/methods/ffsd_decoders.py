@@ -11,8 +11,8 @@ shifted, for the leader the fused one. The decoder teaches as it is in evaluatio
 
 Source: arXiv:2103.14473 with its public code, as ``codistill.methods.ffsd``, which has the weights.
 Deviation: decoders are trained by the cohort's optimizer, not by an Adam of their own.
-Deviation: a student whose deepest map has other channels than the one that it is drawn to has no self-distillation;
-the public code has students of one architecture. Where grids do not divide each other, a decoded map is averaged down.
+Deviation: a student whose deepest map has another shape than the one that it is drawn to has no self-distillation; the
+public code has students of one architecture. Where grids do not divide each other, a decoded map is averaged down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Up(nn.Module):
     def __init__(self, deep: MapShape, shallow: MapShape) -> None:
         super().__init__()
         self.grid = shallow[1:]
-        factor = max(1, -(-shallow[1] // deep[1]))  # upwards, never short of the grid
+        factor = max(1, *(-(-large // small) for large, small in zip(shallow[1:], deep[1:], strict=True)))
         self.convolution = nn.ConvTranspose2d(
             deep[0], shallow[0], 3, stride=factor, padding=1, output_padding=factor - 1, bias=False
         )
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
 class SelfDistillation(Teacher):
     """Teaches no logits: its losses are the decoders' own and those of the students' earlier stages.
 
-    feature_maps: of each student, two or more. sources: whom each is drawn to; a map with the channels of its last.
+    feature_maps: of each student, two or more. sources: what each is drawn to; a map of the shape of its last.
     """
 
     def __init__(self, feature_maps: Mapping[str, Sequence[MapShape]], sources: Mapping[str, Source]) -> None:
@@ -89,8 +89,9 @@ class SelfDistillation(Teacher):
         losses = {}
         for name, decoder in self.decoders.items():
             *early, last = outputs[name].feature_maps
-            with torch.no_grad():  # before the decoder sees this batch's statistics
-                wanted = decoder(self.sources[name](outputs), frozen=True)
+            # Before the decoder sees this batch's statistics. Detached, and not without gradients: some versions of
+            # PyTorch keep the half-precision copies of weights that autocast made so, and then train none of them.
+            wanted = [stage.detach() for stage in decoder(self.sources[name](outputs).detach(), frozen=True)]
             pairs = zip(early, wanted, strict=True)
             losses[f"{name}_stages"] = torch.stack([attention_distance(*pair) for pair in pairs]).sum()
             found = zip(decoder(last.detach()), [stage.detach() for stage in early], strict=True)

@@ -11,7 +11,8 @@ STEPS = 2
 def dry_run(config: RunConfig) -> None:
     """Build a run and take its first steps. Raises UserError, or DivergedError for a loss that is not finite."""
     experiment = build(config)
-    optimizer = experiment.runtime.optimizer(experiment.cohort, lr=config.optimizer.lr, **config.optimizer.settings)
+    settings = config.optimizer.settings
+    optimizer = experiment.runtime.optimizer(experiment.cohort, config.lr_factors, lr=config.optimizer.lr, **settings)
     step = Step(experiment.cohort, experiment.objective, optimizer, experiment.runtime, config.optimizer.clip_norm)
     experiment.cohort.train()
     meter = Meter()

@@ -148,6 +148,9 @@ def train_all(
             job.kill()
 
 
+_GONE = object()  # what a key has that is no longer there
+
+
 def _check_same(run: Path, entry: Entry) -> None:
     """Raises UserError if a run was told otherwise than now; what is free, or filled in by its data, does not count."""
     now, then = entry.config.model_dump(mode="json"), run_files.read_config(run)
@@ -160,10 +163,11 @@ def _check_same(run: Path, entry: Entry) -> None:
 
 
 def _differing(now: Any, then: Any, key: str = "") -> list[str]:
-    if now is None:
-        return []
+    if now is None:  # the data's to fill in, but for what is a section of its own
+        return [key] if isinstance(then, dict) else []
     if isinstance(now, dict) and isinstance(then, dict):
-        inner = [_differing(now[name], then.get(name), f"{key}.{name}" if key else name) for name in now]
+        names = [*now, *(name for name in then if name not in now)]  # a weight or factor that is gone does count
+        inner = [_differing(now.get(name, _GONE), then.get(name), f"{key}.{name}" if key else name) for name in names]
         return [name for names in inner for name in names]
     if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
         return [name for one, other in zip(now, then, strict=True) for name in _differing(one, other, key)]

@@ -10,7 +10,7 @@ from cohorts import make_batch, make_cohort
 from safetensors.torch import load_file
 from torch import Tensor
 
-from codistill import make_config, runs
+from codistill import UserError, make_config, runs
 from codistill.display import Silent
 from codistill.engine.optimizers import start_over
 from codistill.engine.runtime import Runtime
@@ -18,6 +18,7 @@ from codistill.engine.scaling import Scaling
 from codistill.engine.step import Step
 from codistill.experiment import build
 from codistill.plan import build_to_plan, describe
+from codistill.run_files import read_metrics
 
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {
@@ -135,6 +136,25 @@ def test_a_parameter_that_starts_over_is_moved_as_if_for_the_first_time() -> Non
     weight.grad = torch.full((3,), 7.0)
     optimizer.step()
     torch.testing.assert_close(before - weight.detach(), torch.full((3,), 0.1))  # the first step of Adam is lr itself
+
+
+def test_the_logged_rate_is_the_schedules_whoever_has_a_factor(tmp_path: Path) -> None:
+    rates = []
+    for factors in ({}, {"a": 0.5}, {"b": 0.5}):
+        runs.train(make_config({**TINY, "optimizer": {"lr_factors": factors}}), tmp_path / str(factors), Silent())
+        rates.append([line["lr"] for line in read_metrics(tmp_path / str(factors))])
+    assert rates[0] == rates[1] == rates[2]
+
+
+def test_students_that_share_a_trunk_have_one_rate() -> None:
+    config = make_config({**TINY, "method": "one", "optimizer": {"lr_factors": {"b": 0.5}}})
+    with pytest.raises(UserError, match=r"optimizer.lr_factors is for students of their own, but method 'one' shares"):
+        build(config)
+
+
+def test_a_weight_decay_for_adamw_is_warned_of_with_sgd() -> None:
+    config = make_config({**TINY, "optimizer": {"weight_decay": 0.05}})
+    assert any("optimizer.weight_decay=0.05 is one for adamw" in warning for warning in build(config).warnings)
 
 
 def test_a_rate_for_sgd_is_warned_of_with_adamw() -> None:

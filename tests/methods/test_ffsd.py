@@ -1,6 +1,7 @@
 """Followers, their fusion and the leader, against loops over positions."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import references
@@ -227,7 +228,7 @@ def test_whole_maps_are_compared_by_their_direction_alone() -> None:
     assert map_distance(a, 3 * a).item() < 1e-12
 
 
-@pytest.mark.parametrize("grid", [(4, 6), (2, 3), (6, 9)])
+@pytest.mark.parametrize("grid", [(4, 6), (2, 3), (6, 9), (10, 15)])
 def test_a_decoder_goes_back_by_transposed_convolutions_to_the_grid_of_each_stage(grid: tuple[int, int]) -> None:
     torch.manual_seed(0)
     decoder = Decoder([(3, *grid), (5, 2, 3)]).eval()
@@ -240,17 +241,45 @@ def test_a_decoder_goes_back_by_transposed_convolutions_to_the_grid_of_each_stag
 
 
 def test_a_grid_that_does_not_divide_the_earlier_one_is_averaged_down_to_it() -> None:
-    (decoded,) = Decoder([(3, 5, 7), (6, 2, 3)])(torch.randn(2, 6, 2, 3))
-    assert decoded.shape == (2, 3, 5, 7)
+    for grid in ((5, 7), (3, 9)):
+        decoder, deepest = Decoder([(3, *grid), (6, 2, 2)]), torch.randn(2, 6, 2, 2)
+        enlarged = decoder.ups[0].convolution(deepest)
+        assert all(large >= wanted for large, wanted in zip(enlarged.shape[2:], grid, strict=True))
+        (decoded,) = decoder(deepest)
+        assert decoded.shape == (2, 3, *grid)
 
 
-def test_teaching_neither_trains_a_decoder_nor_moves_its_statistics() -> None:
-    decoder = Decoder([(3, 4, 4), (5, 2, 2)])
-    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
-    decoder(torch.randn(2, 5, 2, 2), frozen=True)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
-    decoder(torch.randn(2, 5, 2, 2))
-    assert not torch.equal(decoder.ups[0].norm.running_mean, before["ups.0.norm.running_mean"])
+def test_a_decoder_teaches_as_it_is_in_evaluation_and_before_it_sees_the_batch() -> None:
+    cohort, _ = make_cohort(TWO, method=ffsd)
+    decoder = cohort.teachers["own"].decoders["b"]
+    with torch.no_grad():
+        for up in decoder.ups:
+            up.norm.running_mean.normal_()
+            up.norm.running_var.uniform_(0.5, 2.0)
+    as_it_was = deepcopy(decoder).eval()
+    batch = make_batch(8)
+    fused: list[Tensor] = []
+    cohort.teachers["fusion"].fusion.mix.register_forward_hook(lambda _, __, output: fused.append(output))
+    maps: list[tuple[Tensor, ...]] = []
+    cohort.students["b"].register_forward_hook(lambda _, __, output: maps.append(output.feature_maps))
+    loss = cohort(batch)["own/b_stages"]
+    expected = sum(attention_distance(*pair) for pair in zip(maps[0], as_it_was(fused[0]), strict=False))
+    torch.testing.assert_close(loss, expected)
+    assert all(up.norm.num_batches_tracked == 1 for up in decoder.ups)  # by its own lesson alone
+    loss.backward()
+    assert all(parameter.grad is None for parameter in decoder.parameters())
+
+
+def test_in_half_precision_every_decoder_has_a_gradient() -> None:
+    cohort, objective = make_cohort(TWO, method=ffsd)
+    with torch.autocast("cpu", torch.bfloat16):
+        objective(cohort(make_batch(8))).backward()
+    assert all(parameter.grad.any() for parameter in cohort.teachers["own"].decoders.parameters())
+
+
+def test_without_a_weight_for_decoders_there_are_none() -> None:
+    cohort, _ = make_cohort(TWO, method=ffsd, decoders=0.0)
+    assert "own" not in cohort.teachers
 
 
 def test_a_decoder_learns_what_its_students_shallow_maps_look_like() -> None:
@@ -268,7 +297,7 @@ def test_a_decoder_learns_what_its_students_shallow_maps_look_like() -> None:
     assert seen[-1] < 0.5 * seen[0]
 
 
-def test_only_students_with_the_channels_of_the_map_that_they_are_drawn_to_distil_themselves() -> None:
+def test_only_students_with_maps_of_the_shape_that_they_are_drawn_to_distil_themselves() -> None:
     cohort, _ = make_cohort({"a": "resnet8", "b": "cnn", "c": "resnet8"}, method=ffsd, width=24)
     assert not any(name.startswith("own/") for name in cohort(make_batch()))
 
