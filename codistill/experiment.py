@@ -58,6 +58,7 @@ class Experiment:
     facts: dict[str, Any]  # class names, image size, mean and std: what a student needs to be used alone
     sizes: dict[str, int]  # images per split
     data: str  # how many images, and where they come from, in words
+    company: str  # the method, and the students with their tasks, in words
     warnings: list[str]  # what is possible but hardly meant
 
 
@@ -156,8 +157,15 @@ def build(
         facts,
         sizes,
         data,
+        _company(config),
         warnings,
     )
+
+
+def _company(config: RunConfig) -> str:
+    own = zip(config.students, config.tasks, strict=True)
+    students = [f"{name} ({', '.join(task.name for task in tasks) or 'no task'})" for name, tasks in own]
+    return f"Method {config.method.name}, students {', '.join(students)}."
 
 
 def choose_runtime(config: RunConfig, processes: Processes = ALONE) -> Runtime:

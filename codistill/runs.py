@@ -124,6 +124,7 @@ def _train(
     )
     # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
     display.note(experiment.data)
+    display.note(experiment.company)
     for warning in experiment.warnings:
         display.warn(warning)
     start_step = 0

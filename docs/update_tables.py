@@ -36,6 +36,9 @@ CODE_PAGES = [ROOT / "docs" / "extending.md"]
 METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
 
+Without `tasks`, every student has `rotation`, whatever the method. To run a method as its paper has it, add `tasks=none`, but for `collaborative`, which lives on
+them; the control of a run is `method=independent` with the same tasks.
+
 Generated from the docstrings by `make tables`; `codistill methods show NAME` and `codistill tasks show NAME` print the same. Costs are
 those of a ResNet-32 pair at 100 classes (three students where a method needs three); a task's, those of one ResNet-32 in it.
 
