@@ -136,11 +136,12 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_heads_larger_than_the_students_are_warned_of_at_the_start(tmp_path: Path) -> None:
+def test_who_learns_what_is_said_at_the_start_and_heads_larger_than_the_students_are_warned_of(tmp_path: Path) -> None:
     big = "tasks=[{name: supcon, width: 3000},rotation]"
     done = codistill(tmp_path, "train", *SHORT, big, "run=r")
     assert done.returncode == 0, done.stderr
-    assert "Warning: The parts for training only have" in done.stdout.splitlines()[1]
+    assert "Method collaborative, students resnet8_1 (supcon), resnet8_2 (rotation)." in done.stdout.splitlines()[1]
+    assert "Warning: The parts for training only have" in done.stdout.splitlines()[2]
 
 
 def test_a_diverging_run_says_which_loss_and_what_to_try(tmp_path: Path) -> None:
