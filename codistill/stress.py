@@ -113,8 +113,13 @@ def _table(rows: Sequence[Harm], poisons: Sequence[str], differences: Callable[[
         of_method = {row.method: differences(row) for row in rows if row.poison == poison}
         if any(of_method.values()):
             seeds = max(len(found) for found in of_method.values())
-            cells.append([poison, *(points(of_method.get(method, [])) for method in methods), str(seeds)])
+            cells.append([poison, *(_cell(of_method.get(method, []), seeds) for method in methods), str(seeds)])
     return ["peer", *methods, "seeds"], cells
+
+
+def _cell(differences: Sequence[float], seeds: int) -> str:
+    """With the number of seeds where it is not that of the line."""
+    return points(differences) + (f" ({len(differences)})" if 0 < len(differences) < seeds else "")
 
 
 def points(differences: Sequence[float]) -> str:

@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 STEPS = 12
 RUNS: dict[str, dict[str, Any]] = {
     "dml": {"method": "dml", "tasks": "none"},
-    "collaborative": {"tasks": ["rotation", "supcon"]},
+    "collaborative": {"method": {"name": "collaborative", "reliability": 1.0}, "tasks": ["rotation", "supcon"]},
     "hssakd": {"method": "hssakd", "tasks": "none"},
 }
 # How far from the recorded losses, relative, each way to run may be after these steps. Rounding grows as it goes.

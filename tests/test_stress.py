@@ -14,7 +14,7 @@ from codistill.display import Silent
 from codistill.engine.checkpoint import read
 from codistill.experiment import build, fresh_student
 from codistill.poison import wrong_labels
-from codistill.stress import against_alone, against_healthy, harms, stress_entries
+from codistill.stress import Harm, against_alone, against_healthy, harms, stress_entries
 
 PAIR = {"a": "resnet8", "b": "resnet8"}
 TINY = {
@@ -182,9 +182,15 @@ def test_the_table_pairs_runs_by_seed(tmp_path: Path) -> None:
     assert against_healthy(rows) == (header, [["labels80", "-4.00 ± 1.41", "2"]])
 
 
+def test_a_method_with_fewer_seeds_than_others_says_so() -> None:
+    rows = [Harm("dml", "lr10", [-1.0], []), Harm("ffl", "lr10", [1.0, 2.0], [])]
+    assert against_alone(rows)[1] == [["lr10", "-1.00 (1)", "+1.50 ± 0.71", "2"]]
+    assert against_healthy(rows)[1] == []
+
+
 def test_settings_of_a_method_hold_for_it_and_others_have_their_own() -> None:
-    given = {**TINY, "method": {"name": "collaborative", "reliability": 4.0}}
+    given = {**TINY, "method": {"name": "collaborative", "reliability": 2.0}}
     entries = stress_entries(given, ["dml", "collaborative"], {"labels80": 1})
     methods = {entry.config.method.name: entry.config.method.settings for entry in entries}
-    assert methods["collaborative"]["reliability"] == 4.0
+    assert methods["collaborative"]["reliability"] == 2.0
     assert methods["dml"] == make_config({"method": "dml"}).method.settings

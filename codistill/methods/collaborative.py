@@ -34,7 +34,7 @@ def collaborative(
     temperature: PositiveFloat = 3.0,
     ramp: NonNegativeFloat = 0.27,
     train_students: bool = True,
-    reliability: NonNegativeFloat = 1.0,
+    reliability: NonNegativeFloat = 4.0,
     width: PositiveInt | None = None,
     heads: PositiveInt = 4,
     mlp_ratio: PositiveFloat = 1.0,
