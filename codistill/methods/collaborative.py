@@ -9,7 +9,8 @@ each with its own name in the table of weights: ``a/cpm_kl``, ``b/cpm_kl``, ``a/
 ``cpm/a_kl``, ``cpm/b_kl``.
 
 The tasks are chosen beside the method, one or more per student. Only the paper's abstract is public: the losses and
-settings start from the closest public designs, and every choice of ours is an argument.
+settings start from the closest public designs, and every choice of ours is an argument. Measured choices: the same
+strong task for all is not worse than different ones, and trust falls fast, by exp(-4) per nat (docs/results.md).
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ def collaborative(
     mlp_ratio: PositiveFloat = 1.0,
     teach_on: Literal["clean", "turns"] = "clean",
 ) -> Method:
-    """Different tasks per student, fused by the CPM into a teacher for all (SSRN 5217092).
+    """What students learn from their tasks, fused by the CPM into a teacher for all (SSRN 5217092).
 
     temperature: of every KL. ramp: fraction of training over which the links grow to full weight.
     train_students: the CPM's own losses train the students too. reliability: how fast a student that falls behind
