@@ -222,6 +222,11 @@ class RunConfig(Strict):
         return self
 
     @property
+    def tasks_of_students(self) -> dict[str, list[TaskConfig]]:
+        """Each student's own."""
+        return dict(zip(self.students, self.tasks, strict=True))
+
+    @property
     def lr_factors(self) -> dict[str, float]:
         """Student -> times the learning rate: the user's factors, and a poison's."""
         factors = dict(self.optimizer.lr_factors)
@@ -232,9 +237,7 @@ class RunConfig(Strict):
     def objective_weights(self, method_weights: Mapping[str, Weight]) -> dict[str, Weight]:
         """The whole table: the method's weights, then each task's, then the user's exceptions."""
         tasks: dict[str, Weight] = {
-            f"{student}/{task.name}": task.weight
-            for student, own in zip(self.students, self.tasks, strict=True)
-            for task in own
+            f"{student}/{task.name}": task.weight for student, own in self.tasks_of_students.items() for task in own
         }
         rules = {**method_weights, **tasks}
         # A key that the user repeats moves to the end with the user's others: the last match wins.

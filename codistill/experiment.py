@@ -163,7 +163,7 @@ def build(
 
 
 def _company(config: RunConfig) -> str:
-    own = zip(config.students, config.tasks, strict=True)
+    own = config.tasks_of_students.items()
     students = [f"{name} ({', '.join(task.name for task in tasks) or 'no task'})" for name, tasks in own]
     return f"Method {config.method.name}, students {', '.join(students)}."
 
@@ -208,7 +208,7 @@ def build_cohort(
     shapes = {name: _look_once(student, image_shape, config.students[name]) for name, student in students.items()}
     tasks = {
         name: {task.name: _build_task(task, shapes[name]) for task in own}
-        for name, own in zip(students, config.tasks, strict=True)
+        for name, own in config.tasks_of_students.items()
     }
     method = METHODS[config.method.name](shapes, **config.method.settings)
     cohort = Cohort(students, tasks, method, config.view_statistics)

@@ -26,7 +26,6 @@ POISONS: dict[str, dict[str, float]] = {
 }
 SMALL = "small"
 
-
 Cells = tuple[list[str], list[list[str]]]  # header and rows
 
 

@@ -56,12 +56,12 @@ MEASURES = (
 )
 
 
-def read_pairs(folder: Path, names: Sequence[str]) -> list[Pair]:
-    """The pairs of tasks among the rows ``names`` of ``folder``, best gain first; the other rows are controls.
+def read_pairs(runs: Sequence[Path]) -> list[Pair]:
+    """The pairs of tasks among the rows of these runs, best gain first; the other rows are controls.
 
     Raises ValueError for rows that do not compete, a pair that is there twice, and one without a control.
     """
-    rows, blocks, terms = compare([run for name in names for run in sorted(folder.glob(f"{name}-seed*"))])
+    rows, blocks, terms = compare(runs)
     if len(blocks) != 1:
         raise ValueError(f"The rows differ in {', '.join(terms)}.")
     taught = _by_tasks(row for row in rows if row.method == METHOD)

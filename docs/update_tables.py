@@ -3,7 +3,8 @@
 Tables come from the committed results, docs/methods.md from the docstrings and signatures of methods and tasks.
 
 A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-- end -->``. It compares all seeds of
-each named recipe, ``results/micro/NAME-seed*``; with ``analyses`` instead of ``runs``, what their students learned. A table between ``<!-- bench against: NAME ... -->`` and the end shows
+each named recipe, ``results/micro/NAME-seed*``; with ``analyses`` instead of ``runs``, what their students learned. A
+table between ``<!-- bench against: NAME ... -->`` and the end shows
 ``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
 ``<!-- stress: FOLDER: STUDENT -->`` begins the table of a collapse test: its runs are in the folder, the student is healthy.
 ``<!-- pairs: FOLDER: NAME ... -->`` begins the table of what teaching adds to pairs of tasks, from the named rows; its
@@ -109,13 +110,17 @@ def _name(node: ast.stmt) -> str:
     return ""
 
 
-def _table(match: re.Match[str]) -> str:
+def _named_runs(match: re.Match[str]) -> list[Path]:
+    """All seeds of each row that a mark names, or the one that it asks for."""
     folder, names = ROOT / match["folder"], match["names"].split()
     found = {name: sorted(folder.glob(name if "-seed" in name else f"{name}-seed*")) for name in names}
     if lacking := [name for name, own in found.items() if not own]:
         raise FileNotFoundError(f"{folder} has no runs called {', '.join(lacking)}.")
-    runs = [run for own in found.values() for run in own]
-    rows = compare(runs)
+    return [run for own in found.values() for run in own]
+
+
+def _table(match: re.Match[str]) -> str:
+    rows = compare(_named_runs(match))
     if match["kind"] == "runs":
         found = tables(rows, timing=False, details="none")
     else:
@@ -124,18 +129,16 @@ def _table(match: re.Match[str]) -> str:
 
 
 def _pairs(match: re.Match[str]) -> str:
-    pairs = task_difference.read_pairs(ROOT / match["folder"], match["names"].split())
+    pairs = task_difference.read_pairs(_named_runs(match))
     return f"{match[1]}\n{task_difference.table(pairs)}\n\n{match[4]}"
 
 
 def _keys(match: re.Match[str]) -> str:
-    rows = [f"| `{key}` | {f'`{default}`' if default else ''} | {text} |" for key, default, text in _escaped_fields()]
+    rows = [
+        f"| `{key}` | {f'`{default}`' if default else ''} | {text.replace(' | ', ', ')} |"  # a bar begins another cell
+        for key, default, text in describe_fields()
+    ]
     return "\n".join([f"{match[1]}\n| key | default | |\n| --- | --- | --- |", *rows, f"\n{match[2]}"])
-
-
-def _escaped_fields() -> list[tuple[str, str, str]]:
-    """Without bars, which would begin another cell."""
-    return [(key, default, text.replace(" | ", ", ")) for key, default, text in describe_fields()]
 
 
 def _stress_table(match: re.Match[str]) -> str:
@@ -205,5 +208,5 @@ if __name__ == "__main__":
         text = path.read_text(encoding="utf-8")
         path.write_text(updated(text), encoding="utf-8")
         for found in PAIRS.finditer(text):
-            for figure in task_difference.figures(task_difference.read_pairs(ROOT / found[2], found[3].split())):
+            for figure in task_difference.figures(task_difference.read_pairs(_named_runs(found))):
                 figure.save(ROOT / "docs" / "images")

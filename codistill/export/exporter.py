@@ -148,7 +148,7 @@ def _about_run(run: Path, config: RunConfig, experiment: Experiment, summary: di
         "name": run.resolve().name,
         "method": config.method.model_dump(),
         "students": dict(config.students),
-        "tasks": {name: [task.name for task in own] for name, own in zip(config.students, config.tasks, strict=True)},
+        "tasks": {name: [task.name for task in own] for name, own in config.tasks_of_students.items()},
         "data": config.data.model_dump(exclude={"cache"}),
         "images": experiment.sizes,
         "told": experiment.data,
