@@ -111,7 +111,7 @@ def _train(
         validation=experiment.validation,
         sample=experiment.sample,
         display=display,
-        health=Health(list(cohort.students), class_names, config.optimizer.warmup_epochs),
+        health=Health(list(cohort.students), class_names, config.optimizer.warmup_epochs, steps),
         answers=answers,
         bad_batch=BadBatch(folder, experiment.loader.at, steps),
         stop=stop,

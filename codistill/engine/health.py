@@ -1,4 +1,4 @@
-"""Signs that students collapse, looked for after each epoch that follows the warm-up; each is told once.
+"""Signs that students collapse, looked for after each epoch that follows the warm-up and the first steps; told once.
 
 - A student answers nearly all validation images with one class.
 - A student's cross-entropy on the training images is above that of guessing, log K.
@@ -19,6 +19,7 @@ from codistill.analysis.cka import linear_cka
 from codistill.engine.glance import Glance
 
 FEWEST_IMAGES = 100  # n images of width D look alike by chance: CKA of Gaussian noise is about D / (n + D)
+FIRST_STEPS = 20  # until batch norm's running means (momentum 0.1) are nine tenths the data's, answers tell nothing
 CONSTANT = 0.99  # share of the images that get one class
 ALIKE = 0.99  # linear CKA
 _MEND = "A lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5 may help."
@@ -33,10 +34,16 @@ def constant_answer(answers: Tensor, labels: Tensor) -> int | None:
 
 
 class Health:
-    """Judges students after each epoch. class_names: K of them."""
+    """Judges students after each epoch but those that begin within the warm-up or end within the first steps.
 
-    def __init__(self, students: Sequence[str], class_names: Sequence[str], warmup_epochs: float) -> None:
-        self._students, self._class_names, self._warmup_epochs = students, class_names, warmup_epochs
+    class_names: K of them. steps_per_epoch: optimizer steps.
+    """
+
+    def __init__(
+        self, students: Sequence[str], class_names: Sequence[str], warmup_epochs: float, steps_per_epoch: int
+    ) -> None:
+        self._students, self._class_names = students, class_names
+        self._warmup_epochs, self._steps_per_epoch = warmup_epochs, steps_per_epoch
         self.told: dict[str, str] = {}  # sign and students -> the warning; part of a checkpoint
 
     def check(self, epoch: int, losses: Mapping[str, float], seen: Glance | None) -> list[str]:
@@ -44,7 +51,7 @@ class Health:
 
         losses: the epoch's means in training. seen: a look at validation images, if there are any.
         """
-        if epoch < self._warmup_epochs:
+        if epoch < self._warmup_epochs or (epoch + 1) * self._steps_per_epoch < FIRST_STEPS:
             return []
         found = self._guessing(losses)
         if seen is not None and len(seen.labels) >= FEWEST_IMAGES:

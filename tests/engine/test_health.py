@@ -25,16 +25,16 @@ assert len(NAMES) == CLASSES
 class Watch(Health):
     """Looks at the cohort whenever it is to judge."""
 
-    def __init__(self, cohort: Cohort, sample: Any, warmup_epochs: float) -> None:
-        super().__init__(list(cohort.students), NAMES, warmup_epochs)
+    def __init__(self, cohort: Cohort, sample: Any, warmup_epochs: float, steps_per_epoch: int) -> None:
+        super().__init__(list(cohort.students), NAMES, warmup_epochs, steps_per_epoch)
         self._see = lambda: None if sample is None else look(cohort, sample, Runtime(torch.device("cpu")))
 
     def check(self, epoch: int, losses: Mapping[str, float], *_: Any) -> list[str]:
         return super().check(epoch, losses, self._see())
 
 
-def health_of(cohort: Cohort, sample: Any = SAMPLE, warmup_epochs: float = 0) -> Watch:
-    return Watch(cohort, sample, warmup_epochs)
+def health_of(cohort: Cohort, sample: Any = SAMPLE, warmup_epochs: float = 0, steps_per_epoch: int = 100) -> Watch:
+    return Watch(cohort, sample, warmup_epochs, steps_per_epoch)
 
 
 def different() -> Cohort:
@@ -106,6 +106,13 @@ def test_nothing_is_said_during_warm_up_nor_of_few_images() -> None:
     assert health_of(cohort, sample=[make_batch(health.FEWEST_IMAGES - 1)]).check(0, FINE) == []
 
 
+def test_nothing_is_said_in_the_first_steps_of_tiny_data() -> None:
+    guessing = {"a/ce": 1.7, "b/ce": 0.5}
+    watch = health_of(different(), steps_per_epoch=6)
+    assert [len(watch.check(epoch, guessing)) for epoch in range(4)] == [0, 0, 0, 1]
+    assert health.FIRST_STEPS == 20
+
+
 def test_the_cohort_is_left_in_the_mode_and_with_the_buffers_that_it_had() -> None:
     cohort = different()
     cohort.train()
@@ -132,6 +139,7 @@ def test_a_healthy_short_run_warns_of_nothing(tmp_path: Path) -> None:
 
 def test_a_runs_warnings_are_shown_logged_and_in_its_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "ALIKE", -1.0)  # now all peers are
+    monkeypatch.setattr(health, "FIRST_STEPS", 0)
     display = Listening()
     config = make_config({"epochs": 3, "batch_size": 32, "data": {"name": "digits", "per_class": 12}})
     summary = runs.train(config, tmp_path / "run", display)
