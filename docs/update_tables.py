@@ -8,7 +8,8 @@ table between ``<!-- bench against: NAME ... -->`` and the end shows
 ``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
 ``<!-- stress: FOLDER: STUDENT -->`` begins the table of a collapse test: its runs are in the folder, the student is healthy.
 ``<!-- pairs: FOLDER: NAME ... -->`` begins the table of what teaching adds to pairs of tasks, from the named rows; its
-figures go to ``docs/images``. ``<!-- keys -->`` begins the table of all keys of a configuration.
+figures go to ``docs/images``. ``<!-- costs: FOLDER: NAME ... -->`` begins the table of what the named rows cost and whether
+plain training for as long ends as well, with figures too. ``<!-- keys -->`` begins the table of all keys of a configuration.
 Code between ``<!-- code: PATH -->``, or ``<!-- code: PATH: NAME ... -->`` for some of its classes, functions and tables
 alone, and the end is that of the file; the last of the names may be ``main``, for what is run.
 A test fails when a page is stale.
@@ -20,6 +21,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import method_cost
 import task_difference
 
 from codistill import catalogue
@@ -27,6 +29,7 @@ from codistill.config import describe_fields
 from codistill.methods import METHODS
 from codistill.report.analysis import comparison, read_groups
 from codistill.report.compare import compare
+from codistill.report.drawing import Figure
 from codistill.report.tables import Table, markdown, tables
 from codistill.stress import against_alone, against_healthy, harms
 from codistill.tasks import TASKS
@@ -70,7 +73,9 @@ TABLE = re.compile(
 )
 STRESS = re.compile(r"(<!-- stress: (?P<folder>\S+): (?P<healthy>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-PAIRS = re.compile(r"(<!-- pairs: (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+DRAWN = re.compile(
+    r"(<!-- (?P<kind>pairs|costs): (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 KEYS = re.compile(r"(<!-- keys -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -82,7 +87,7 @@ def updated(page: str) -> str:
         (BENCH, _bench_table),
         (STRESS, _stress_table),
         (TABLE, _table),
-        (PAIRS, _pairs),
+        (DRAWN, _drawn),
         (KEYS, _keys),
     ):
         page = pattern.sub(made, page)
@@ -128,9 +133,17 @@ def _table(match: re.Match[str]) -> str:
     return f"{match[1]}\n{markdown(found)}\n{match[5]}"
 
 
-def _pairs(match: re.Match[str]) -> str:
-    pairs = task_difference.read_pairs(_named_runs(match))
-    return f"{match[1]}\n{task_difference.table(pairs)}\n\n{match[4]}"
+def _drawn(match: re.Match[str]) -> str:
+    return f"{match[1]}\n{_table_and_figures(match)[0]}\n\n{match[5]}"
+
+
+def _table_and_figures(match: re.Match[str]) -> tuple[str, list[Figure]]:
+    runs = _named_runs(match)
+    if match["kind"] == "pairs":
+        pairs = task_difference.read_pairs(runs)
+        return task_difference.table(pairs), task_difference.figures(pairs)
+    prices = method_cost.read_prices(runs)
+    return method_cost.table(prices), method_cost.figures(prices)
 
 
 def _keys(match: re.Match[str]) -> str:
@@ -207,6 +220,6 @@ if __name__ == "__main__":
     for path in [*PAGES, *CODE_PAGES]:
         text = path.read_text(encoding="utf-8")
         path.write_text(updated(text), encoding="utf-8")
-        for found in PAIRS.finditer(text):
-            for figure in task_difference.figures(task_difference.read_pairs(_named_runs(found))):
+        for found in DRAWN.finditer(text):
+            for figure in _table_and_figures(found)[1]:
                 figure.save(ROOT / "docs" / "images")

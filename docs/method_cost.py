@@ -1,0 +1,155 @@
+"""Is a method worth its price? A table and two figures of accuracy over what training took, from committed runs.
+
+The control is plain training for as long: students alone without tasks, trained for more and more epochs. Between two
+such rows their accuracy is drawn as a line over the logarithm of the cost, for each seed, and read off where a method
+stands; what costs more than the longest of them is held against that one. A method that ends below the line is better
+replaced by patience.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator, ScalarFormatter
+
+from codistill.config import RunConfig
+from codistill.dry_step import dry_step
+from codistill.engine.runtime import Runtime
+from codistill.experiment import build_cohort
+from codistill.report.compare import ALONE, Row, compare, mean_and_deviation
+from codistill.report.drawing import Figure, draw
+from codistill.report.palette import LIGHT, MUTED
+from codistill.report.statistics import Interval, t_interval
+from codistill.run_files import read_config, read_summary
+
+PASSES_OF_A_STEP = 3  # forward, and a backward pass that costs twice as much
+
+
+class Priced(NamedTuple):
+    """A row with what it took. ``accuracy``: the students' mean on test images, in percent, by seed."""
+
+    name: str
+    plain: bool  # students alone, without tasks
+    accuracy: dict[int, float]
+    minutes: float  # of the processor, mean over seeds
+    teraflops: float  # of all of training
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.accuracy.values())
+
+
+class Verdict(NamedTuple):
+    """Points over plain training for as many minutes, paired by seed; the interval is over seeds."""
+
+    points: float
+    interval: Interval | None
+
+    @property
+    def words(self) -> str:
+        if self.points <= 0:
+            return "no"
+        return "yes" if self.interval and self.interval.low > 0 else "not decided"
+
+
+def read_prices(runs: Sequence[Path]) -> list[Priced]:
+    """The rows of these runs, cheapest first. Raises ValueError if more than epochs differ, or no row is plain."""
+    found = compare(runs)
+    if differing := sorted(set(found.differing_terms) - {"epochs"}):
+        raise ValueError(f"The rows differ in {', '.join(differing)}.")
+    prices = [_priced(row) for row in found.rows]
+    if not any(price.plain for price in prices):
+        raise ValueError(f"No row of '{ALONE}' without tasks.")
+    return sorted(prices, key=lambda price: price.minutes)
+
+
+def verdict(price: Priced, prices: Sequence[Priced]) -> Verdict:
+    """A row against plain training for as many minutes, over the seeds that all rows involved have."""
+    plain = [other for other in prices if other.plain]
+    seeds = sorted(set(price.accuracy).intersection(*(other.accuracy for other in plain)))
+    if not seeds:
+        raise ValueError(f"'{price.name}' has no seed in common with {', '.join(other.name for other in plain)}.")
+    at = math.log(price.minutes)
+    costs = [math.log(other.minutes) for other in plain]
+    differences = [
+        price.accuracy[seed] - float(np.interp(at, costs, [other.accuracy[seed] for other in plain])) for seed in seeds
+    ]
+    return Verdict(fmean(differences), t_interval(differences))
+
+
+def table(prices: Sequence[Priced]) -> str:
+    """In Markdown, cheapest first; plain rows have nothing to beat."""
+    lines = [
+        "| row | students' mean | processor minutes | training TFLOPs | minus plain training for as long | beats it |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for price in prices:
+        accuracy = mean_and_deviation(list(price.accuracy.values()))
+        cells = [price.name, accuracy, f"{price.minutes:.1f}", f"{price.teraflops:.1f}", "", ""]
+        if not price.plain:
+            found = verdict(price, prices)
+            interval = f" [{found.interval.low:.2f}, {found.interval.high:.2f}]" if found.interval else ""
+            cells[-2:] = f"{found.points:+.2f}{interval}", found.words
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def figures(prices: Sequence[Priced]) -> list[Figure]:
+    """Accuracy over minutes of the processor, and over FLOPs."""
+    return [
+        _figure("cost_minutes", "processor minutes", prices, lambda price: price.minutes),
+        _figure("cost_flops", "training TFLOPs", prices, lambda price: price.teraflops),
+    ]
+
+
+def _priced(row: Row) -> Priced:
+    config, summary = read_config(row.runs[0]), read_summary(row.runs[0])
+    return Priced(
+        row.name,
+        row.method == ALONE and row.tasks == "none",
+        dict(zip(row.seeds, row.last.students_mean, strict=True)),
+        fmean(row.cost.processor_seconds) / 60,
+        PASSES_OF_A_STEP * _flops_of_an_image(config) * summary["images"]["train"] * config["epochs"] / 1e12,
+    )
+
+
+def _flops_of_an_image(given: dict[str, Any]) -> int:
+    """Of a step's forward passes; the images need not be there."""
+    config = RunConfig.model_validate(given)
+    size, classes = config.data.image_size, config.data.classes
+    if size is None or classes is None:
+        raise ValueError("data.image_size and data.classes must be named, for the images are not read.")
+    shape = (3, size, size)
+    cohort, _ = build_cohort(config, shape, classes, pretrained=False)
+    return dry_step(cohort, shape, classes, Runtime(torch.device("cpu"))).flops
+
+
+def _figure(name: str, label: str, prices: Sequence[Priced], cost: Callable[[Priced], float]) -> Figure:
+    plain = [price for price in prices if price.plain]
+    others = [price for price in prices if not price.plain]
+
+    def plot(axes: Axes) -> None:
+        axes.plot([cost(price) for price in plain], [price.mean for price in plain], "o-", color=LIGHT[MUTED])
+        axes.plot([cost(price) for price in others], [price.mean for price in others], "o", color=LIGHT["s1"])
+        for price in prices:
+            axes.annotate(
+                price.name,
+                (cost(price), price.mean),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=LIGHT[MUTED],
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(label)
+        axes.set_ylabel("students' mean, %")
+
+    alt = "; ".join(f"{price.name}: {cost(price):.1f}, {price.mean:.2f} %" for price in prices)
+    return draw(name, f"Accuracy over {label}; grey: students alone, without tasks", plot, alt=alt)
