@@ -27,6 +27,15 @@ from codistill.report.palette import LIGHT, MUTED
 from codistill.report.statistics import Interval, t_interval
 from codistill.run_files import read_config, read_summary
 
+COLUMNS = (
+    "method (tasks)",
+    "students' mean",
+    "seeds",
+    "processor minutes",
+    "training TFLOPs",
+    "minus plain training for as long",
+    "beats it",
+)
 PASSES_OF_A_STEP = 3  # forward, and a backward pass that costs twice as much
 
 
@@ -65,6 +74,8 @@ def read_prices(runs: Sequence[Path]) -> list[Priced]:
     prices = [_priced(row) for row in found.rows]
     if not any(price.plain for price in prices):
         raise ValueError(f"No row of '{ALONE}' without tasks.")
+    if len({price.name for price in prices}) < len(prices):
+        raise ValueError(f"Rows that look alike: {', '.join(sorted(price.name for price in prices))}.")
     return sorted(prices, key=lambda price: price.minutes)
 
 
@@ -85,12 +96,13 @@ def verdict(price: Priced, prices: Sequence[Priced]) -> Verdict:
 def table(prices: Sequence[Priced]) -> str:
     """In Markdown, cheapest first; plain rows have nothing to beat."""
     lines = [
-        "| row | students' mean | processor minutes | training TFLOPs | minus plain training for as long | beats it |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{' --- |' * len(COLUMNS)}",
     ]
     for price in prices:
         accuracy = mean_and_deviation(list(price.accuracy.values()))
-        cells = [price.name, accuracy, f"{price.minutes:.1f}", f"{price.teraflops:.1f}", "", ""]
+        cost = f"{price.minutes:.1f}", f"{price.teraflops:.1f}"
+        cells = [price.name, accuracy, str(len(price.accuracy)), *cost, "", ""]
         if not price.plain:
             found = verdict(price, prices)
             interval = f" [{found.interval.low:.2f}, {found.interval.high:.2f}]" if found.interval else ""
@@ -108,14 +120,21 @@ def figures(prices: Sequence[Priced]) -> list[Figure]:
 
 
 def _priced(row: Row) -> Priced:
+    plain = row.method == ALONE and row.tasks == "none"
     config, summary = read_config(row.runs[0]), read_summary(row.runs[0])
     return Priced(
-        row.name,
-        row.method == ALONE and row.tasks == "none",
+        _label(row, plain=plain),
+        plain,
         dict(zip(row.seeds, row.last.students_mean, strict=True)),
         fmean(row.cost.processor_seconds) / 60,
         PASSES_OF_A_STEP * _flops_of_an_image(config) * summary["images"]["train"] * config["epochs"] / 1e12,
     )
+
+
+def _label(row: Row, *, plain: bool) -> str:
+    if plain:
+        return f"students alone, {row.epochs} epochs"
+    return row.method if row.tasks == "none" else f"{row.method} ({row.tasks})"
 
 
 def _flops_of_an_image(given: dict[str, Any]) -> int:

@@ -2,16 +2,20 @@
 
 Tables come from the committed results, docs/methods.md from the docstrings and signatures of methods and tasks.
 
-A table stands between ``<!-- runs: results/micro: NAME NAME ... -->`` and ``<!-- end -->``. It compares all seeds of
-each named recipe, ``results/micro/NAME-seed*``; with ``analyses`` instead of ``runs``, what their students learned. A
-table between ``<!-- bench against: NAME ... -->`` and the end shows
-``benchmarks/results/NAME.json`` beside the plain loop, one after ``<!-- bench cost: NAME ... -->`` the parts of a step.
-``<!-- stress: FOLDER: STUDENT -->`` begins the table of a collapse test: its runs are in the folder, the student is healthy.
-``<!-- pairs: FOLDER: NAME ... -->`` begins the table of what teaching adds to pairs of tasks, from the named rows; its
-figures go to ``docs/images``. ``<!-- costs: FOLDER: NAME ... -->`` begins the table of what the named rows cost and whether
-plain training for as long ends as well, with figures too. ``<!-- keys -->`` begins the table of all keys of a configuration.
-Code between ``<!-- code: PATH -->``, or ``<!-- code: PATH: NAME ... -->`` for some of its classes, functions and tables
-alone, and the end is that of the file; the last of the names may be ``main``, for what is run.
+What is generated stands between a mark and ``<!-- end -->``. NAMES are recipes, of which all seeds are taken,
+``FOLDER/NAME-seed*``; what is measured beside a plain loop is in ``benchmarks/results/NAME.json``.
+
+- ``<!-- runs: FOLDER: NAMES -->``: the comparison of these rows.
+- ``<!-- analyses: FOLDER: NAMES -->``: what their students learned.
+- ``<!-- costs: FOLDER: NAMES -->``: what they cost, and whether plain training for as long ends as well.
+- ``<!-- pairs: FOLDER: NAMES -->``: what teaching adds to pairs of tasks.
+- ``<!-- stress: FOLDER: STUDENT -->``: a collapse test; the student is healthy.
+- ``<!-- bench against: NAMES -->``: images per second beside the plain loop; ``bench cost``: the parts of a step.
+- ``<!-- keys -->``: all keys of a configuration.
+- ``<!-- code: PATH -->``: that file, or with ``: NAMES`` some of its classes, functions and tables alone; the last may be
+  ``main``, for what is run.
+
+Figures of ``costs`` and ``pairs`` go to ``docs/images`` if the page shows them.
 A test fails when a page is stale.
 """
 
@@ -222,4 +226,5 @@ if __name__ == "__main__":
         path.write_text(updated(text), encoding="utf-8")
         for found in DRAWN.finditer(text):
             for figure in _table_and_figures(found)[1]:
-                figure.save(ROOT / "docs" / "images")
+                if f"{figure.name}." in text:
+                    figure.save(ROOT / "docs" / "images")

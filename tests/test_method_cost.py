@@ -36,7 +36,7 @@ def runs(tmp_path: Path) -> Path:
 
 def test_a_method_is_held_against_plain_training_for_as_long_seed_by_seed(runs: Path) -> None:
     prices = read_prices(sorted(runs.iterdir()))
-    assert [price.name for price in prices] == ["plain", "dml", "long"]
+    assert [price.name for price in prices] == ["students alone, 4 epochs", "dml", "students alone, 16 epochs"]
     found = verdict(prices[1], prices)
     assert found.points == pytest.approx(((58 - 55) + (59 - 58)) / 2)  # half-way from 1 to 4 minutes in the logarithm
     assert found.interval is not None
@@ -44,9 +44,9 @@ def test_a_method_is_held_against_plain_training_for_as_long_seed_by_seed(runs: 
 
 
 def test_what_costs_more_than_the_longest_plain_row_is_held_against_that_row(runs: Path) -> None:
-    write_row(runs, "dear", [66.0, 66.0], 9.0, "dml", weights={"a/ce": 2.0})
+    write_row(runs, "dear", [66.0, 66.0], 9.0, "kdcl")
     prices = read_prices(sorted(runs.iterdir()))
-    (dear,) = [price for price in prices if price.name == "dear"]
+    (dear,) = [price for price in prices if price.name == "kdcl"]
     assert verdict(dear, prices).points == pytest.approx((6 + 2) / 2)
 
 
@@ -77,6 +77,12 @@ def test_rows_that_do_not_compete_have_no_common_price(runs: Path) -> None:
         read_prices(sorted(runs.iterdir()))
 
 
+def test_rows_that_look_alike_are_not_shown_as_one(runs: Path) -> None:
+    write_row(runs, "again", [60.0], 2.0, "dml", weights={"a/ce": 2.0})
+    with pytest.raises(ValueError, match="look alike: dml, dml"):
+        read_prices(sorted(runs.iterdir()))
+
+
 def test_without_plain_training_there_is_nothing_to_hold_a_method_against(tmp_path: Path) -> None:
     write_row(tmp_path, "dml", [60.0], 2.0, "dml")
     with pytest.raises(ValueError, match="No row of 'independent' without tasks"):
@@ -86,5 +92,5 @@ def test_without_plain_training_there_is_nothing_to_hold_a_method_against(tmp_pa
 def test_each_figure_names_every_row_for_those_who_do_not_see_it(runs: Path) -> None:
     drawn = figures(read_prices(sorted(runs.iterdir())))
     assert [figure.name for figure in drawn] == ["cost_minutes", "cost_flops"]
-    assert all("dml" in figure.alt and "long" in figure.alt for figure in drawn)
+    assert all("dml" in figure.alt and "16 epochs" in figure.alt for figure in drawn)
     assert "2.0, 72.00 %" in drawn[0].alt
