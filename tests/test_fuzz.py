@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from odd_files import encode, noise
 
 from codistill import UserError
-from codistill.config import DataConfig, OptimizerConfig, RunConfig, make_config
+from codistill.config import RunConfig, make_config
+from codistill.config_data import DataConfig
+from codistill.config_optimizer import OptimizerConfig
 from codistill.data.hub import _decode
 from codistill.engine.checkpoint import read, seal
 from codistill.methods import METHODS
