@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from codistill.config import RunConfig
 from codistill.dry_step import dry_step
@@ -64,6 +64,15 @@ class Verdict(NamedTuple):
         if self.points <= 0:
             return "no"
         return "yes" if self.interval and self.interval.low > 0 else "not decided"
+
+
+class Place(NamedTuple):
+    """A point of a figure."""
+
+    name: str
+    plain: bool
+    cost: float
+    mean: float
 
 
 def read_prices(runs: Sequence[Path]) -> list[Priced]:
@@ -148,23 +157,50 @@ def _flops_of_an_image(given: dict[str, Any]) -> int:
     return dry_step(cohort, shape, classes, Runtime(torch.device("cpu"))).flops
 
 
+def _labels(places: Sequence[Place]) -> list[dict[str, Any]]:
+    """How to write each name beside its point: towards the middle, and away from points nearby."""
+    logs = [math.log(place.cost) for place in places]
+    width, height = max(logs) - min(logs), max(place.mean for place in places) - min(place.mean for place in places)
+    texts = []
+    for number, (at, place) in enumerate(zip(logs, places, strict=True)):
+        near = [
+            (other_at, other_number, other.mean)
+            for other_number, (other_at, other) in enumerate(zip(logs, places, strict=True))
+            if other_number != number
+            and abs(other_at - at) < 0.08 * width
+            and abs(other.mean - place.mean) < 0.06 * height
+        ]
+        on_the_right = at - min(logs) > width / 2
+        left = on_the_right or any((other_at, other_number) > (at, number) for other_at, other_number, _ in near)
+        beside = "center"
+        if place.plain or (on_the_right and near):
+            lower = any(mean > place.mean for *_, mean in near) or not on_the_right
+            beside = "top" if lower else "bottom"
+        shift = {"center": 0, "top": -4, "bottom": 3}[beside]
+        texts.append(
+            {
+                "xytext": (-5 if left else 5, shift),
+                "ha": "right" if left else "left",
+                "va": beside,
+                "fontsize": 8,
+                "color": LIGHT[MUTED],
+            }
+        )
+    return texts
+
+
 def _figure(name: str, label: str, prices: Sequence[Priced], cost: Callable[[Priced], float]) -> Figure:
     plain = [price for price in prices if price.plain]
     others = [price for price in prices if not price.plain]
+    places = [Place(price.name, price.plain, cost(price), price.mean) for price in prices]
 
     def plot(axes: Axes) -> None:
         axes.plot([cost(price) for price in plain], [price.mean for price in plain], "o-", color=LIGHT[MUTED])
         axes.plot([cost(price) for price in others], [price.mean for price in others], "o", color=LIGHT["s1"])
-        for price in prices:
-            axes.annotate(
-                price.name,
-                (cost(price), price.mean),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=8,
-                color=LIGHT[MUTED],
-            )
+        for place, text in zip(places, _labels(places), strict=True):
+            axes.annotate(place.name, (place.cost, place.mean), textcoords="offset points", **text)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(label)
