@@ -227,4 +227,4 @@ if __name__ == "__main__":
         for found in DRAWN.finditer(text):
             for figure in _table_and_figures(found)[1]:
                 if f"{figure.name}." in text:
-                    figure.save(ROOT / "docs" / "images")
+                    figure.save(ROOT / "docs" / "images", kinds=["svg"])

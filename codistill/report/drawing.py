@@ -63,9 +63,9 @@ class Figure(NamedTuple):
     svg: str  # for the page
     canvas: Canvas
 
-    def save(self, folder: Path) -> list[Path]:
-        """As SVG and PNG, in light colours. Returns the files."""
-        paths = [folder / f"{self.name}.{kind}" for kind in ("svg", "png")]
+    def save(self, folder: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:
+        """In light colours. Returns the files."""
+        paths = [folder / f"{self.name}.{kind}" for kind in kinds]
         with rc_context({**STYLE, "svg.hashsalt": self.name}), _quiet():
             for path in paths:
                 metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
