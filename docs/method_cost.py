@@ -2,8 +2,10 @@
 
 The control is plain training for as long: students alone without tasks, trained for more and more epochs. Between two
 such rows their accuracy is drawn as a line over the logarithm of the cost, for each seed, and read off where a method
-stands; what costs more than the longest of them is held against that one. A method that ends below the line is better
-replaced by patience.
+stands; what costs less than the shortest, or more than the longest of them, is held against that one. A method that
+ends below the line is better replaced by patience.
+
+FLOPs are counted as if every forward pass had a backward pass: too many for ``pcl``, whose averages have none.
 """
 
 import math
@@ -61,9 +63,9 @@ class Verdict(NamedTuple):
 
     @property
     def words(self) -> str:
-        if self.points <= 0:
-            return "no"
-        return "yes" if self.interval and self.interval.low > 0 else "not decided"
+        if self.interval is None or self.interval.low <= 0 <= self.interval.high:
+            return "not decided"
+        return "yes" if self.points > 0 else "no"
 
 
 class Place(NamedTuple):
@@ -90,7 +92,7 @@ def read_prices(runs: Sequence[Path]) -> list[Priced]:
 
 def verdict(price: Priced, prices: Sequence[Priced]) -> Verdict:
     """A row against plain training for as many minutes, over the seeds that all rows involved have."""
-    plain = [other for other in prices if other.plain]
+    plain = sorted((other for other in prices if other.plain), key=lambda other: other.minutes)
     seeds = sorted(set(price.accuracy).intersection(*(other.accuracy for other in plain)))
     if not seeds:
         raise ValueError(f"'{price.name}' has no seed in common with {', '.join(other.name for other in plain)}.")

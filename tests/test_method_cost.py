@@ -51,7 +51,14 @@ def test_what_costs_more_than_the_longest_plain_row_is_held_against_that_row(run
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "words"), [([70.0, 73.0], "yes"), ([58.0, 59.0], "not decided"), ([53.0, 59.0], "no")]
+    ("accuracies", "words"),
+    [
+        ([70.0, 73.0], "yes"),
+        ([58.0, 59.0], "not decided"),
+        ([53.0, 59.0], "not decided"),
+        ([53.0, 56.0], "no"),
+        ([70.0], "not decided"),
+    ],
 )
 def test_the_table_says_whether_a_method_beats_plain_training(
     tmp_path: Path, accuracies: list[float], words: str
@@ -61,6 +68,12 @@ def test_the_table_says_whether_a_method_beats_plain_training(
     write_row(tmp_path, "dml", accuracies, 2.0, "dml")
     (line,) = [line for line in table(read_prices(sorted(tmp_path.iterdir()))).splitlines() if "dml" in line]
     assert line.endswith(f"| {words} |")
+
+
+def test_what_costs_less_than_the_shortest_plain_row_is_held_against_that_row(runs: Path) -> None:
+    write_row(runs, "cheap", [51.0, 55.0], 0.5, "kdcl")
+    prices = read_prices(sorted(runs.iterdir()))
+    assert verdict(prices[0], prices[::-1]).points == pytest.approx((1 + 3) / 2)
 
 
 def test_flops_are_those_of_all_steps_forward_and_backward(runs: Path) -> None:
