@@ -112,6 +112,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
 ) -> None:
     config = short(epochs=4, log_every=4)
     monkeypatch.setattr(health, "ALIKE", -1.0)  # warned of in epoch 2, which the resumed run must know
+    monkeypatch.setattr(health, "FIRST_STEPS", 0)
     run(config, tmp_path / "whole")
 
     after_step = Recorder.after_step
