@@ -27,9 +27,10 @@ from codistill.report.compare import ALONE, Row, compare, mean_and_deviation
 from codistill.report.drawing import Figure, draw
 from codistill.report.palette import LIGHT, MUTED
 from codistill.report.statistics import Interval, t_interval
+from codistill.report.tables import Table, brackets, markdown
 from codistill.run_files import read_config, read_summary
 
-COLUMNS = (
+COLUMNS = [
     "method (tasks)",
     "students' mean",
     "seeds",
@@ -37,7 +38,7 @@ COLUMNS = (
     "training TFLOPs",
     "minus plain training for as long",
     "beats it",
-)
+]
 PASSES_OF_A_STEP = 3  # forward, and a backward pass that costs twice as much
 
 
@@ -66,15 +67,6 @@ class Verdict(NamedTuple):
         if self.interval is None or self.interval.low <= 0 <= self.interval.high:
             return "not decided"
         return "yes" if self.points > 0 else "no"
-
-
-class Place(NamedTuple):
-    """A point of a figure."""
-
-    name: str
-    plain: bool
-    cost: float
-    mean: float
 
 
 def read_prices(runs: Sequence[Path]) -> list[Priced]:
@@ -106,20 +98,14 @@ def verdict(price: Priced, prices: Sequence[Priced]) -> Verdict:
 
 def table(prices: Sequence[Priced]) -> str:
     """In Markdown, cheapest first; plain rows have nothing to beat."""
-    lines = [
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{' --- |' * len(COLUMNS)}",
-    ]
+    lines = []
     for price in prices:
         accuracy = mean_and_deviation(list(price.accuracy.values()))
-        cost = f"{price.minutes:.1f}", f"{price.teraflops:.1f}"
-        cells = [price.name, accuracy, str(len(price.accuracy)), *cost, "", ""]
-        if not price.plain:
-            found = verdict(price, prices)
-            interval = f" [{found.interval.low:.2f}, {found.interval.high:.2f}]" if found.interval else ""
-            cells[-2:] = f"{found.points:+.2f}{interval}", found.words
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells = [price.name, accuracy, str(len(price.accuracy)), f"{price.minutes:.1f}", f"{price.teraflops:.1f}"]
+        found = None if price.plain else verdict(price, prices)
+        told = [f"{found.points:+.2f} {brackets(found.interval)}".strip(), found.words] if found else ["", ""]
+        lines.append([*cells, *told])
+    return markdown([Table("", COLUMNS, lines)])
 
 
 def figures(prices: Sequence[Priced]) -> list[Figure]:
@@ -159,24 +145,23 @@ def _flops_of_an_image(given: dict[str, Any]) -> int:
     return dry_step(cohort, shape, classes, Runtime(torch.device("cpu"))).flops
 
 
-def _labels(places: Sequence[Place]) -> list[dict[str, Any]]:
+def _labels(prices: Sequence[Priced], cost: Callable[[Priced], float]) -> list[dict[str, Any]]:
     """How to write each name beside its point: towards the middle, and away from points nearby."""
-    logs = [math.log(place.cost) for place in places]
-    width, height = max(logs) - min(logs), max(place.mean for place in places) - min(place.mean for place in places)
+    logs = [math.log(cost(price)) for price in prices]
+    means = [price.mean for price in prices]
+    width, height = max(logs) - min(logs), max(means) - min(means)
     texts = []
-    for number, (at, place) in enumerate(zip(logs, places, strict=True)):
+    for number, (price, at, mean) in enumerate(zip(prices, logs, means, strict=True)):
         near = [
-            (other_at, other_number, other.mean)
-            for other_number, (other_at, other) in enumerate(zip(logs, places, strict=True))
-            if other_number != number
-            and abs(other_at - at) < 0.08 * width
-            and abs(other.mean - place.mean) < 0.06 * height
+            other
+            for other in range(len(prices))
+            if other != number and abs(logs[other] - at) < 0.08 * width and abs(means[other] - mean) < 0.06 * height
         ]
         on_the_right = at - min(logs) > width / 2
-        left = on_the_right or any((other_at, other_number) > (at, number) for other_at, other_number, _ in near)
+        left = on_the_right or any((logs[other], other) > (at, number) for other in near)
         beside = "center"
-        if place.plain or (on_the_right and near):
-            lower = any(mean > place.mean for *_, mean in near) or not on_the_right
+        if price.plain or (on_the_right and near):
+            lower = any(means[other] > mean for other in near) or not on_the_right
             beside = "top" if lower else "bottom"
         shift = {"center": 0, "top": -4, "bottom": 3}[beside]
         texts.append(
@@ -194,13 +179,12 @@ def _labels(places: Sequence[Place]) -> list[dict[str, Any]]:
 def _figure(name: str, label: str, prices: Sequence[Priced], cost: Callable[[Priced], float]) -> Figure:
     plain = [price for price in prices if price.plain]
     others = [price for price in prices if not price.plain]
-    places = [Place(price.name, price.plain, cost(price), price.mean) for price in prices]
 
     def plot(axes: Axes) -> None:
         axes.plot([cost(price) for price in plain], [price.mean for price in plain], "o-", color=LIGHT[MUTED])
         axes.plot([cost(price) for price in others], [price.mean for price in others], "o", color=LIGHT["s1"])
-        for place, text in zip(places, _labels(places), strict=True):
-            axes.annotate(place.name, (place.cost, place.mean), textcoords="offset points", **text)
+        for price, text in zip(prices, _labels(prices, cost), strict=True):
+            axes.annotate(price.name, (cost(price), price.mean), textcoords="offset points", **text)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(ScalarFormatter())

@@ -18,6 +18,7 @@ from codistill import run_files
 from codistill.report.compare import ALONE, Row, compare
 from codistill.report.drawing import Figure, draw
 from codistill.report.palette import LIGHT, MUTED
+from codistill.report.tables import Table, markdown
 
 METHOD = "collaborative"
 
@@ -72,16 +73,16 @@ def read_pairs(runs: Sequence[Path]) -> list[Pair]:
 
 def table(pairs: Sequence[Pair]) -> str:
     """In Markdown, with the rank correlation of each measure with the gain."""
-    lines = [
-        "| tasks | together | alone with these tasks | teaching adds | CKA | effective rank | disagreement % |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    header = ["tasks", "together", "alone with these tasks", "teaching adds", "CKA", "effective rank", "disagreement %"]
+    lines = []
     for pair in pairs:
-        figures = f"{pair.cka:.3f} | {pair.effective_rank:.1f} | {pair.disagreement:.1f}"
-        accuracies = f"{pair.together:.2f} | {pair.alone:.2f} | {pair.gain:+.2f}"
-        lines.append(f"| {', '.join(pair.tasks)} | {accuracies} | {figures} |")
+        accuracies = [f"{pair.together:.2f}", f"{pair.alone:.2f}", f"{pair.gain:+.2f}"]
+        measured = [f"{pair.cka:.3f}", f"{pair.effective_rank:.1f}", f"{pair.disagreement:.1f}"]
+        lines.append([", ".join(pair.tasks), *accuracies, *measured])
     correlations = [_correlation(pairs, measure) for measure in MEASURES]
-    return "\n".join([*lines, f"| rank correlation with what teaching adds | | | | {' | '.join(correlations)} |"])
+    return markdown(
+        [Table("", header, [*lines, ["rank correlation with what teaching adds", "", "", "", *correlations]])]
+    )
 
 
 def figures(pairs: Sequence[Pair]) -> list[Figure]:

@@ -22,7 +22,9 @@ A test fails when a page is stale.
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import method_cost
@@ -33,7 +35,6 @@ from codistill.config import describe_fields
 from codistill.methods import METHODS
 from codistill.report.analysis import comparison, read_groups
 from codistill.report.compare import compare
-from codistill.report.drawing import Figure
 from codistill.report.tables import Table, markdown, tables
 from codistill.stress import against_alone, against_healthy, harms
 from codistill.tasks import TASKS
@@ -119,17 +120,16 @@ def _name(node: ast.stmt) -> str:
     return ""
 
 
-def _named_runs(match: re.Match[str]) -> list[Path]:
+def _named_runs(folder: str, names: str) -> list[Path]:
     """All seeds of each row that a mark names, or the one that it asks for."""
-    folder, names = ROOT / match["folder"], match["names"].split()
-    found = {name: sorted(folder.glob(name if "-seed" in name else f"{name}-seed*")) for name in names}
+    found = {name: sorted((ROOT / folder).glob(name if "-seed" in name else f"{name}-seed*")) for name in names.split()}
     if lacking := [name for name, own in found.items() if not own]:
         raise FileNotFoundError(f"{folder} has no runs called {', '.join(lacking)}.")
     return [run for own in found.values() for run in own]
 
 
 def _table(match: re.Match[str]) -> str:
-    rows = compare(_named_runs(match))
+    rows = compare(_named_runs(match["folder"], match["names"]))
     if match["kind"] == "runs":
         found = tables(rows, timing=False, details="none")
     else:
@@ -138,16 +138,17 @@ def _table(match: re.Match[str]) -> str:
 
 
 def _drawn(match: re.Match[str]) -> str:
-    return f"{match[1]}\n{_table_and_figures(match)[0]}\n\n{match[5]}"
+    made_by, found = _read_drawn(match["kind"], match["folder"], match["names"])
+    return f"{match[1]}\n{made_by.table(found)}\n{match[5]}"
 
 
-def _table_and_figures(match: re.Match[str]) -> tuple[str, list[Figure]]:
-    runs = _named_runs(match)
-    if match["kind"] == "pairs":
-        pairs = task_difference.read_pairs(runs)
-        return task_difference.table(pairs), task_difference.figures(pairs)
-    prices = method_cost.read_prices(runs)
-    return method_cost.table(prices), method_cost.figures(prices)
+@cache  # for the table and for its figures
+def _read_drawn(kind: str, folder: str, names: str) -> tuple[ModuleType, list[Any]]:
+    """What makes the table and the figures of a mark, and of what."""
+    runs = _named_runs(folder, names)
+    if kind == "pairs":
+        return task_difference, task_difference.read_pairs(runs)
+    return method_cost, method_cost.read_prices(runs)
 
 
 def _keys(match: re.Match[str]) -> str:
@@ -225,6 +226,7 @@ if __name__ == "__main__":
         text = path.read_text(encoding="utf-8")
         path.write_text(updated(text), encoding="utf-8")
         for found in DRAWN.finditer(text):
-            for figure in _table_and_figures(found)[1]:
+            made_by, rows = _read_drawn(found["kind"], found["folder"], found["names"])
+            for figure in made_by.figures(rows):
                 if f"{figure.name}." in text:
                     figure.save(ROOT / "docs" / "images", kinds=["svg"])

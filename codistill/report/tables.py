@@ -108,9 +108,9 @@ def _differences(block: Block, own: Sequence[Difference]) -> tuple[list[str], li
         "accuracy of": [difference.measure.label(names) for difference in own],
         "seeds": [str(len(difference.seeds)) for difference in own],
         "difference": [f"{difference.mean:+.2f}" for difference in own],
-        "95 %, t over seeds": [_interval(difference.t) for difference in own],
-        "95 %, bootstrap of seeds": [_interval(difference.over_seeds) for difference in own],
-        "95 %, bootstrap of images": [_interval(difference.over_images) for difference in own],
+        "95 %, t over seeds": [brackets(difference.t) for difference in own],
+        "95 %, bootstrap of seeds": [brackets(difference.over_seeds) for difference in own],
+        "95 %, bootstrap of images": [brackets(difference.over_images) for difference in own],
         "McNemar p of each seed": [", ".join(f"{p:.2g}" for p in difference.mcnemar) for difference in own],
     }
     known = {name: column for name, column in columns.items() if any(column)}  # one seed has no interval over seeds
@@ -129,10 +129,11 @@ def _shown(measure: Measure, row: Row) -> str:
 
 def _difference(difference: Difference | None) -> str:
     """``+2.21 [0.40, 4.02]``, the interval being Student's."""
-    return "" if difference is None else f"{difference.mean:+.2f} {_interval(difference.t)}".strip()
+    return "" if difference is None else f"{difference.mean:+.2f} {brackets(difference.t)}".strip()
 
 
-def _interval(interval: Interval | None) -> str:
+def brackets(interval: Interval | None) -> str:
+    """``[0.40, 4.02]``, or nothing."""
     return "" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
 
 
