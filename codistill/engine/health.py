@@ -19,7 +19,7 @@ from codistill.analysis.cka import linear_cka
 from codistill.engine.glance import Glance
 
 FEWEST_IMAGES = 100  # n images of width D look alike by chance: CKA of Gaussian noise is about D / (n + D)
-FIRST_STEPS = 20  # until batch norm's running means (momentum 0.1) are nine tenths the data's, answers tell nothing
+FIRST_STEPS = 50  # until batch norm's running means keep up with the weights, answers tell nothing: 30 steps were seen
 CONSTANT = 0.99  # share of the images that get one class
 ALIKE = 0.99  # linear CKA
 _MEND = "A lower optimizer.lr, more optimizer.warmup_epochs or optimizer.clip_norm=5 may help."

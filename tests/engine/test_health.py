@@ -108,9 +108,9 @@ def test_nothing_is_said_during_warm_up_nor_of_few_images() -> None:
 
 def test_nothing_is_said_in_the_first_steps_of_tiny_data() -> None:
     guessing = {"a/ce": 1.7, "b/ce": 0.5}
-    watch = health_of(different(), steps_per_epoch=6)
+    watch = health_of(different(), steps_per_epoch=15)
     assert [len(watch.check(epoch, guessing)) for epoch in range(4)] == [0, 0, 0, 1]
-    assert health.FIRST_STEPS == 20
+    assert health.FIRST_STEPS == 50
 
 
 def test_the_cohort_is_left_in_the_mode_and_with_the_buffers_that_it_had() -> None:
