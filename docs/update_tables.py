@@ -9,13 +9,14 @@ What is generated stands between a mark and ``<!-- end -->``. NAMES are recipes,
 - ``<!-- analyses: FOLDER: NAMES -->``: what their students learned.
 - ``<!-- costs: FOLDER: NAMES -->``: what they cost, and whether plain training for as long ends as well.
 - ``<!-- pairs: FOLDER: NAMES -->``: what teaching adds to pairs of tasks.
+- ``<!-- parts: FOLDER: NAMES -->``: what each row changes against the first.
 - ``<!-- stress: FOLDER: STUDENT -->``: a collapse test; the student is healthy.
 - ``<!-- bench against: NAMES -->``: images per second beside the plain loop; ``bench cost``: the parts of a step.
 - ``<!-- keys -->``: all keys of a configuration.
 - ``<!-- code: PATH -->``: that file, or with ``: NAMES`` some of its classes, functions and tables alone; the last may be
   ``main``, for what is run.
 
-Figures of ``costs`` and ``pairs`` go to ``docs/images`` if the page shows them.
+Figures of ``costs``, ``pairs`` and ``parts`` go to ``docs/images`` if the page shows them.
 A test fails when a page is stale.
 """
 
@@ -27,6 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import ablation
 import method_cost
 import task_difference
 
@@ -79,7 +81,7 @@ TABLE = re.compile(
 STRESS = re.compile(r"(<!-- stress: (?P<folder>\S+): (?P<healthy>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 DRAWN = re.compile(
-    r"(<!-- (?P<kind>pairs|costs): (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>pairs|parts|costs): (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
 )
 KEYS = re.compile(r"(<!-- keys -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -148,6 +150,8 @@ def _read_drawn(kind: str, folder: str, names: str) -> tuple[ModuleType, list[An
     runs = _named_runs(folder, names)
     if kind == "pairs":
         return task_difference, task_difference.read_pairs(runs)
+    if kind == "parts":
+        return ablation, ablation.read_parts(runs)
     return method_cost, method_cost.read_prices(runs)
 
 
