@@ -156,11 +156,11 @@ def _read_drawn(kind: str, folder: str, names: str) -> tuple[ModuleType, list[An
 
 
 def _keys(match: re.Match[str]) -> str:
-    rows = [
-        f"| `{key}` | {f'`{default}`' if default else ''} | {text.replace(' | ', ', ')} |"  # a bar begins another cell
+    cells = [
+        [f"`{key}`", f"`{default}`" if default else "", text.replace(" | ", ", ")]
         for key, default, text in describe_fields()
     ]
-    return "\n".join([f"{match[1]}\n| key | default | |\n| --- | --- | --- |", *rows, f"\n{match[2]}"])
+    return f"{match[1]}\n{markdown([Table('', ['key', 'default', ''], cells)])}\n{match[2]}"
 
 
 def _stress_table(match: re.Match[str]) -> str:
@@ -179,9 +179,8 @@ def _bench_table(match: re.Match[str]) -> str:
     for name, cells in zip(match["names"].split(), rows, strict=True):
         cells |= {"row": name.replace("_", " ")}
     columns = ["row", *(column for column in rows[0] if column != "row")]
-    lines = [columns, ["---"] * len(columns), *([cells[column] for column in columns] for cells in rows)]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{match[1]}\n{text}\n\n{match[4]}"
+    made = markdown([Table("", columns, [[cells[column] for column in columns] for cells in rows])])
+    return f"{match[1]}\n{made}\n{match[4]}"
 
 
 def _against(result: dict[str, Any]) -> dict[str, str]:
