@@ -11,7 +11,7 @@ FLOPs are counted as if every forward pass had a backward pass: too many for ``p
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, mode
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +74,8 @@ def read_prices(runs: Sequence[Path]) -> list[Priced]:
     found = compare(runs)
     if differing := sorted(set(found.differing_terms) - {"epochs"}):
         raise ValueError(f"The rows differ in {', '.join(differing)}.")
-    prices = [_priced(row) for row in found.rows]
+    usual = mode(row.epochs for row in found.rows)
+    prices = [_priced(row, usual) for row in found.rows]
     if not any(price.plain for price in prices):
         raise ValueError(f"No row of '{ALONE}' without tasks.")
     if len({price.name for price in prices}) < len(prices):
@@ -116,11 +117,11 @@ def figures(prices: Sequence[Priced]) -> list[Figure]:
     ]
 
 
-def _priced(row: Row) -> Priced:
+def _priced(row: Row, usual_epochs: int | None) -> Priced:
     plain = row.method == ALONE and row.tasks == "none"
     config, summary = read_config(row.runs[0]), read_summary(row.runs[0])
     return Priced(
-        _label(row, plain=plain),
+        _label(row, usual_epochs, plain=plain),
         plain,
         dict(zip(row.seeds, row.last.students_mean, strict=True)),
         fmean(row.cost.processor_seconds) / 60,
@@ -128,10 +129,11 @@ def _priced(row: Row) -> Priced:
     )
 
 
-def _label(row: Row, *, plain: bool) -> str:
+def _label(row: Row, usual_epochs: int | None, *, plain: bool) -> str:
     if plain:
         return f"students alone, {row.epochs} epochs"
-    return row.method if row.tasks == "none" else f"{row.method} ({row.tasks})"
+    name = row.method if row.tasks == "none" else f"{row.method} ({row.tasks})"
+    return name if row.epochs == usual_epochs else f"{name}, {row.epochs} epochs"
 
 
 def _flops_of_an_image(given: dict[str, Any]) -> int:

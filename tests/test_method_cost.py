@@ -96,6 +96,12 @@ def test_rows_that_look_alike_are_not_shown_as_one(runs: Path) -> None:
         read_prices(sorted(runs.iterdir()))
 
 
+def test_a_method_that_trained_for_longer_says_so(runs: Path) -> None:
+    write_row(runs, "dml_long", [65.0, 66.0], 4.0, "dml", epochs=16)
+    write_row(runs, "kdcl", [60.0], 2.0, "kdcl")
+    assert {"dml", "kdcl", "dml, 16 epochs"} < {price.name for price in read_prices(sorted(runs.iterdir()))}
+
+
 def test_without_plain_training_there_is_nothing_to_hold_a_method_against(tmp_path: Path) -> None:
     write_row(tmp_path, "dml", [60.0], 2.0, "dml")
     with pytest.raises(ValueError, match="No row of 'independent' without tasks"):
