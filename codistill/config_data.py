@@ -48,7 +48,10 @@ class AugmentConfig(Section):
     padding: int | None = Field(None, ge=0, description="reflected pixels around a padded crop; default: size / 8")
     scale: Range = Field([0.08, 1.0], description="of a resized crop: its share of the image's area, from and to")
     ratio: Range = Field([0.75, 1.3333], description="of a resized crop: width over height, from and to")
-    flip: bool | None = Field(None, description="mirror half of the images; default: what the data stands")
+    flip: bool | None = Field(
+        None,
+        description="mirror half of the images, where left and right do not matter; default: yes, but not for digits",
+    )
     policy: Literal["none", "trivial", "rand"] = Field(
         "none", description="operations such as turning or brightening: TrivialAugment (wide), RandAugment"
     )

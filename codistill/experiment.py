@@ -87,7 +87,8 @@ def build(
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
     _check_labels_can_be_mixed(config, cohort)
     cohort = runtime.place(cohort, (3, *size))
-    objective.table(dry_step(cohort, size, runtime))
+    losses = list(objective.table(dry_step(cohort, size, runtime)))
+    objective.check_heard(config.weights, losses)
     # Training starts from the same random state whatever was built: a method with more modules changes no dropout.
     # Each process has one of its own, or all would drop the same units of other images.
     torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)

@@ -70,6 +70,18 @@ class Objective:
                 raise unknown("loss in weights", key, names)
         return {name: self._weight_of(name) for name in names}
 
+    def check_heard(self, keys: Iterable[str], names: Iterable[str]) -> None:
+        """Raises UserError for the first of these keys that weighs none of ``names``, as later ones match all of it."""
+        names = list(names)
+        heard = {self._key_of(name) for name in names}
+        for key in keys:
+            if key not in heard:
+                others = sorted({str(self._key_of(name)) for name in names if fnmatchcase(name, key)})
+                raise UserError(
+                    f"'{key}' in weights changes nothing: {' and '.join(map(repr, others))} below it matches the same "
+                    "losses, and the last match wins. Write exceptions below the rule."
+                )
+
     def at(self, names: Iterable[str], progress: float) -> dict[str, float]:
         """What each loss in ``names`` weighs when this fraction of training is done."""
         return {name: self._at(self._weight_of(name), progress) for name in names}
@@ -94,10 +106,13 @@ class Objective:
         return there
 
     def _weight_of(self, name: str) -> Weight:
-        for key in reversed(self.weights):
-            if fnmatchcase(name, key):
-                return self.weights[key]
-        raise UserError(f"No weight for loss '{name}'. Weighted: {', '.join(self.weights) or 'none'}.")
+        key = self._key_of(name)
+        if key is None:
+            raise UserError(f"No weight for loss '{name}'. Weighted: {', '.join(self.weights) or 'none'}.")
+        return self.weights[key]
+
+    def _key_of(self, name: str) -> str | None:
+        return next((key for key in reversed(self.weights) if fnmatchcase(name, key)), None)
 
     @staticmethod
     def _at(weight: Weight, progress: float) -> float:

@@ -516,6 +516,12 @@ KEYS = [
     keys("yes for a weight", "weights={'*/ce': yes}", "weights.*/ce " + A_WEIGHT, "True"),
     keys("a weight that ramps over nothing", "weights={'*/ce': {weight: 1}}", "weights.*/ce " + A_WEIGHT),
     keys("a weight that ramps in epochs", "weights={'*/ce': {weight: 1, over: 30}}", "A ramp", "over 30"),
+    keys(
+        "a weight that others overrule",
+        "weights={'resnet8_1/*_kl': 0, '*/*_kl': 1}",
+        "'resnet8_1/*_kl' in weights changes nothing: '*/*_kl' below it",
+        "exceptions below the rule",
+    ),
     keys("a weight for no loss", "weights={'*/cee': 1}", "Unknown loss in weights '*/cee'", "Choices: "),
     keys("a negative weight of a task", "tasks=[{name: supcon, weight: -1}, none]", "weight should be greater", "-1"),
     keys("yes for a weight of a task", "tasks=[{name: supcon, weight: yes}, none]", "weight should not be yes or no"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from codistill.objective import Objective, Ramp
 from codistill.recipe import load_config
 from codistill.sweep.plan import read_sweep
 
@@ -71,6 +72,8 @@ def test_the_page_of_keys_shows_a_recipe_that_can_be_read(tmp_path: Path) -> Non
     (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
     config = load_config(tmp_path / "recipe.yaml")
     assert (config.optimizer.name, config.data.image_size, config.tasks[1][0].fraction) == ("adamw", 64, 0.25)
+    weights = Objective(config.weights).table(["large/peers_kl", "small/peers_kl"])
+    assert weights == {"large/peers_kl": 0.0, "small/peers_kl": Ramp(1.0, over=0.3)}
     (tmp_path / "sweep.yaml").write_text(sweep.replace("cifar100", str(ROOT / "recipes" / "cifar100")), "utf-8")
     entries = read_sweep(tmp_path / "sweep.yaml", {})
     assert len(entries) == 2 * (3 + 3 + 5)

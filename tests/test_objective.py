@@ -19,6 +19,13 @@ def test_a_key_that_weighs_nothing_is_an_error_that_suggests_a_loss() -> None:
         Objective({"*": 1.0, "b/cee": 0.0}).table(LOSSES)
 
 
+def test_a_key_that_later_ones_overrule_is_an_error_unless_it_is_a_default() -> None:
+    objective = Objective({"*/ce": 1.0, "a/*": 0.5, "b/ce": 2.0, "*/kl": 3.0})
+    objective.check_heard(["a/*", "b/ce", "*/kl"], LOSSES)
+    with pytest.raises(UserError, match=r"'\*/ce' in weights changes nothing: 'a/\*' and 'b/ce' below it"):
+        objective.check_heard(["*/ce"], LOSSES)
+
+
 def test_a_loss_that_nothing_weighs_is_an_error() -> None:
     with pytest.raises(UserError, match="No weight for loss 'a/kl'"):
         Objective({"*/ce": 1.0}).table(LOSSES)

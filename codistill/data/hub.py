@@ -22,7 +22,7 @@ from codistill.data.columns import image_column, label_column, label_columns, so
 from codistill.data.folder import check_class_folders, files_left_out, local_data
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
-from codistill.data.local import Local, explained, load_local
+from codistill.data.local import SPLITS, Local, explained, known_splits, load_local
 from codistill.data.source import Progress, Source
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
@@ -58,10 +58,9 @@ class HubData(Source):
         else:
             loaded = load_local(self._path, name)
         self._files = loaded.files
-        known = ("train", "validation", "test")
-        self._splits = {split: rows for split, rows in loaded.splits.items() if split in known}
-        if "train" not in self._splits:
-            raise UserError(f"Data '{name}' has no split 'train'. Its splits: {', '.join(loaded.splits)}.")
+        self._splits = known_splits(loaded.splits, name)
+        if left_out := [split for split in loaded.splits if not any(split in names for names in SPLITS.values())]:
+            self.warnings = (f"Splits of data '{name}' that are not used: {', '.join(left_out)}.",)
         features = self._splits["train"].features
         self._image = image_column(name, features)
         self._label = label_column(name, features, label)
@@ -72,7 +71,7 @@ class HubData(Source):
         }
         self.class_names, self._labels = self._read_labels(self._label)
         if self._path is not None and loaded.class_folders:
-            self.warnings = self._check_folder(self._path)
+            self.warnings += self._check_folder(self._path)
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from codistill.errors import UserError
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of single files
 TABLES = (".csv", ".tsv")
-SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}  # names of CSV files
+SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}  # and their names
 _HOW = {
     ".tar": "A WebDataset shard holds files such as 1.jpg and 1.cls for each image, with the same endings for all; "
     '.cls is a whole number, words go into 1.json as {"label": "cat"}.',
@@ -38,6 +38,7 @@ def load_local(path: Path, name: str) -> Local:
     """A folder or a file, which the user calls ``name``. Raises UserError for what cannot be read."""
     import datasets
 
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or a local file would be counted as a download, on the network
     if path.is_file():
         if path.suffix.lower() in TABLES:
             return _from_tables({"train": path})
@@ -58,6 +59,20 @@ def load_local(path: Path, name: str) -> Local:
             f"Data folder '{name}' holds CSV files, none of them train.csv. Give the file that lists the images."
         )
     return Local(_flat(loaded), files, class_folders=builder == "imagefolder")
+
+
+def known_splits(splits: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Rows of train, validation and test, whichever of its names a split has. Raises UserError for two of one kind."""
+    found = {}
+    for split, names in SPLITS.items():
+        own = [given for given in names if given in splits]
+        if len(own) > 1:
+            raise UserError(f"Data '{name}' has the splits '{own[0]}' and '{own[1]}', which both validate. Leave one.")
+        if own:
+            found[split] = splits[own[0]]
+    if "train" not in found:
+        raise UserError(f"Data '{name}' has no split 'train'. Its splits: {', '.join(splits)}.")
+    return found
 
 
 def _tables(folder: Path) -> dict[str, Path]:

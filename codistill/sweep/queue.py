@@ -124,7 +124,7 @@ def train_all(
     """
     waiting = [job for job in jobs if job.state != "finished"]
     free: list[str | None] = [*gpus] or [None] * side_by_side
-    threads = None if side_by_side == 1 or gpus else max(1, len(os.sched_getaffinity(0)) // side_by_side)
+    threads = None if side_by_side == 1 or gpus else max(1, _cores() // side_by_side)
     running: list[Job] = []
     try:
         with stop:
@@ -146,6 +146,11 @@ def train_all(
     except KeyboardInterrupt:  # asked twice
         for job in running:
             job.kill()
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells; macOS does not."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _GONE = object()  # what a key has that is no longer there

@@ -139,8 +139,6 @@ def test_odd_images_of_every_kind_of_data_have_the_pixels_that_a_viewer_shows(ki
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["val", "validation"])
 def test_splits_are_found_by_their_names(kind: str, name: str) -> None:
-    if kind == "saved" and name == "val":
-        pytest.skip("a saved data set names its splits itself")
     for split, start in (("train", 10), ("test", 20), (name, 30)):
         KINDS[kind](split, [encode(noise(seed)) for seed in range(start, start + 8)], CLASSES * 4)
     splits = prepare(open_source("data"))
@@ -150,6 +148,27 @@ def test_splits_are_found_by_their_names(kind: str, name: str) -> None:
         assert {image.numpy().tobytes() for image in part.pixels} == {
             np.array(noise(seed)).tobytes() for seed in range(start, start + 8)
         }
+
+
+def test_saved_splits_that_are_none_of_the_three_are_told_and_two_that_validate_are_refused() -> None:
+    for split in ("train", "unlabelled"):
+        saved(split, [encode(noise(seed)) for seed in range(4)], CLASSES * 2)
+    assert open_source("data").warnings == ("Splits of data 'data' that are not used: unlabelled.",)
+    for split in ("val", "validation"):
+        saved(split, [encode(noise(seed)) for seed in range(4)], CLASSES * 2)
+    with pytest.raises(UserError, match="the splits 'validation' and 'val', which both validate"):
+        open_source("data")
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_reading_a_local_file_sends_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions: list[None] = []
+    monkeypatch.setattr(datasets.load, "get_session", lambda: sessions.append(None))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    KINDS[kind]("train", [encode(noise(seed)) for seed in range(4)], CLASSES * 2)
+    open_source(f"data/{SINGLE[kind]}")
+    assert sessions == []
 
 
 @pytest.mark.parametrize("kind", SINGLE)
