@@ -1,6 +1,7 @@
 # make demo   train two students on handwritten digits, alone and together, and compare (a few minutes)
 # make test   the test suite
 # make test-slow   what takes minutes: a run killed more than fifty times, thousands of odd inputs
+# make test-cuda   what must hold on a GPU, which the other tests leave alone
 # make lint   style and types
 # make docs   the documentation site, in site/
 # Each creates .venv and installs what it needs when that is missing.
@@ -9,16 +10,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-slow lint tables docs clean
+.PHONY: demo test test-slow test-cuda lint tables docs clean
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh recipes/demo/run.sh
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+test-cuda: $(INSTALLED)
+	$(BIN)/python -m pytest tests/test_cuda.py -p no:xdist
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

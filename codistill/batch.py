@@ -37,8 +37,11 @@ class Batch(NamedTuple):
 
     def for_student(self, name: str, augmentation: int) -> "Batch":
         """What this student is shown, and told."""
-        told = (self.told or {}).get(name, self.labels)
-        return self._replace(images=self.augmentation(augmentation), labels=told)
+        return self.told_to(name)._replace(images=self.augmentation(augmentation))
+
+    def told_to(self, name: str) -> "Batch":
+        """With the labels that this student is told."""
+        return self._replace(labels=(self.told or {}).get(name, self.labels))
 
     def relabelled(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """With other labels: ``change`` makes (B,) labels into (V * B,), for V views joined one after the other."""
@@ -47,7 +50,8 @@ class Batch(NamedTuple):
         if self.mixed is not None:
             views = len(labels) // len(self.labels)
             mixed = Mixed(change(self.mixed.labels), self.mixed.share.repeat(views))
-        return self._replace(labels=labels, mixed=mixed)
+        told = None if self.told is None else {name: change(other) for name, other in self.told.items()}
+        return self._replace(labels=labels, mixed=mixed, told=told)
 
     def seen_in(self, views: int) -> "Batch":
         """With labels for so many views of each image, joined one after the other."""
@@ -61,6 +65,7 @@ class Batch(NamedTuple):
             tuple(images[:rows] for images in self.extra),
             None if self.draws is None else self.draws[:rows],
             None if self.mixed is None else Mixed(*(tensor[:rows] for tensor in self.mixed)),
+            None if self.told is None else {name: labels[:rows] for name, labels in self.told.items()},
         )
 
 

@@ -188,7 +188,7 @@ def fresh_student(experiment: Experiment, name: str) -> Student:
     """A student with other first weights than the run began with. No other random number changes."""
     config, facts = experiment.config, experiment.facts
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((config.seed + 2_147_483_647) % 2**32)
+        torch.default_generator.manual_seed((config.seed + 2_147_483_647) % 2**32)  # the CPU's; a GPU's goes on
         backbone = make_backbone(config.students[name], facts["image_size"], pretrained=False)
         return Student(backbone, len(facts["class_names"]), (facts["mean"], facts["std"]))
 

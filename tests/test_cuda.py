@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from codistill.config import make_config
+from codistill.engine.runtime import Runtime
 from codistill.engine.step import Step
 from codistill.experiment import build
 
@@ -49,7 +50,12 @@ def agree(one: list[Tensor], other: list[Tensor], tolerance: float) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", RUNS)
-def test_a_step_never_waits_for_the_device(name: str, precision: str) -> None:
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_step_never_waits_for_the_device(
+    name: str, precision: str, resident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not resident:
+        monkeypatch.setattr(Runtime, "free_memory_bytes", lambda self: 0)
     try:
         steps(name, check_synchronisation=True, precision=precision)
     finally:

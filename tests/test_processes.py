@@ -27,7 +27,7 @@ from codistill.engine.launched import is_main
 from codistill.engine.meter import DivergedError, Meter
 from codistill.engine.processes import ALONE, Processes, join
 from codistill.engine.recorder import Recorder
-from codistill.engine.runtime import Runtime
+from codistill.engine.runtime import Runtime, synchronise_batchnorm
 from codistill.engine.step import Step
 from codistill.engine.stopping import Stopped
 from codistill.models import MODELS
@@ -299,6 +299,19 @@ def test_one_process_does_not_import_accelerate() -> None:
 def test_synchronised_batch_normalisation_is_refused_on_a_cpu() -> None:
     with pytest.raises(UserError, match="sync_batchnorm=true needs CUDA"):
         Runtime(CPU, sync_batchnorm=True)
+
+
+def test_a_layer_of_a_shared_trunk_is_synchronised_once_and_stays_shared() -> None:
+    cohort, _ = make_cohort({"a": "resnet8", "b": "resnet8"}, ["rotation", "rotation"], method="one")
+    before = set(cohort.state_dict())
+    a, b = (student.backbone for student in cohort.students.values())
+    assert a.bn is b.bn
+    synchronise_batchnorm(cohort)
+    assert a.bn is b.bn
+    assert isinstance(a.bn, torch.nn.SyncBatchNorm)
+    assert a.stages[1] is b.stages[1]
+    assert not any(type(module) is torch.nn.BatchNorm2d for module in cohort.modules())
+    assert set(cohort.state_dict()) == before
 
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

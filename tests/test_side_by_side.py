@@ -1,6 +1,7 @@
 """Students in a thread each give the numbers of students one after the other."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -147,3 +148,11 @@ def test_compiled_students_side_by_side_lose_what_eager_ones_lose(two_threads: N
         objective(losses[-1]).backward()
         assert all(parameter.grad is not None for parameter in cohort.students.parameters())
     torch.testing.assert_close(losses[0], losses[1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_process_can_compile_more_cohorts_than_the_limit_on_recompilations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    for model in ("cnn", "resnet8", "cnn"):
+        cohort, _ = make_cohort({"a": model, "b": model}, [None, None], "dml")
+        Runtime(torch.device("cpu"), compile=True).compiled(cohort)(make_batch())

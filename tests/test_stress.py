@@ -34,13 +34,17 @@ def test_wrong_labels_are_a_fixed_share_of_random_ones() -> None:
     assert not torch.equal(told, wrong_labels(labels, 10, 0.4, seed=4))
 
 
-def test_other_labels_reach_the_losses_of_their_student_and_no_other() -> None:
-    cohort, _ = make_cohort(PAIR, ["rotation", "rotation"], method="dml")
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [("dml", []), ("hssakd", ["joint/b_ce"]), ("mcl", ["contrast/b_vcl", "contrast/b_icl"])],
+)
+def test_other_labels_reach_the_losses_of_their_student_and_no_other(method: str, own: list[str]) -> None:
+    cohort, _ = make_cohort(PAIR, ["rotation", "rotation"], method=method)
     cohort.eval()
     batch = make_batch()
     fine = cohort(batch)
     harmed = cohort(batch._replace(told={"b": batch.labels.roll(1)}))
-    assert {name for name in fine if not torch.equal(fine[name], harmed[name])} == {"b/ce", "b/rotation"}
+    assert {name for name in fine if not torch.equal(fine[name], harmed[name])} == {"b/ce", "b/rotation", *own}
 
 
 def test_every_image_keeps_its_wrong_label_for_all_of_training() -> None:
@@ -69,6 +73,19 @@ def test_the_learning_rate_is_that_student_s_alone() -> None:
         "b": 10.0,
         "b/supcon": 10.0,
     }
+
+
+def test_fresh_weights_take_no_random_numbers_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = build(make_config(TINY))
+
+    def seeded(seed: int) -> None:
+        raise AssertionError("its generator started over")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
+    state = torch.random.get_rng_state()
+    one, other = (fresh_student(experiment, "b").state_dict() for _ in range(2))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

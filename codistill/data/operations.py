@@ -93,7 +93,7 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Only the upper ``bits`` of 8 are kept."""
-    mask = 256 - (2.0 ** (8.0 - bits)).int()
+    mask = 256 - (2.0 ** (8.0 - bits)).round().int()
     return (images.int() & mask.view(-1, 1, 1, 1)).byte()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from codistill.data.augment import pad_reflect
 
 AHEAD = 2  # batches on their way while one is trained on
+CHUNK = 4096  # images that are padded at a time, so that the device never holds all of them twice
 
 
 class Store(ABC):
@@ -25,7 +26,14 @@ class Resident(Store):
     """Padded once and kept on the device."""
 
     def __init__(self, pixels: Tensor, padding: int, device: torch.device) -> None:
-        self._padded = pad_reflect(pixels.to(device), padding)
+        if padding == 0:
+            self._padded = pixels.to(device)
+            return
+        size, height, width, channels = pixels.shape
+        shape = (size, height + 2 * padding, width + 2 * padding, channels)
+        self._padded = torch.empty(shape, dtype=pixels.dtype, device=device)
+        for place, part in zip(self._padded.split(CHUNK), pixels.split(CHUNK), strict=True):
+            place.copy_(pad_reflect(part.to(device), padding))
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in batches:
@@ -41,10 +49,14 @@ class Streamed(Store):
         self._device = device
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = list(batches)
+        if not batches:
+            return
+        on_host = torch.cat(batches).cpu()  # at once: to bring rows from a GPU waits for all of its work
         on_the_way: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1, "pixels", initializer=torch.set_num_threads, initargs=(1,)) as thread:
-            for rows in batches:
-                on_the_way.append(thread.submit(self._bring, rows.cpu()))
+            for rows in on_host.split([len(rows) for rows in batches]):
+                on_the_way.append(thread.submit(self._bring, rows))
                 if len(on_the_way) > AHEAD:
                     yield self._whole(on_the_way.popleft())
             while on_the_way:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -61,7 +61,7 @@ class Runtime:
         """Move a cohort, for images of (C, H, W), to the device. Channels-last convolutions are faster everywhere."""
         if self.sync_batchnorm and self.processes.count > 1:
             check_synchronisable(cohort)
-            cohort = cast(Cohort, nn.SyncBatchNorm.convert_sync_batchnorm(cohort))
+            synchronise_batchnorm(cohort)
         cohort = cohort.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
             if self.processes.sharded:
@@ -80,6 +80,7 @@ class Runtime:
         automatic = self.device.type == "cuda" and self.processes.count == 1
         if not (automatic if self.compile == "auto" else self.compile):
             return cohort
+        torch.compiler.reset()  # it counts every cohort that this process compiled, and gives up after eight
         if self.device.type == "cpu" and not cohort.method.shared_trunk:
             for student in cohort.students.values():
                 student.compile(fullgraph=True)
@@ -159,6 +160,17 @@ class Runtime:
         if reasons and self.side_by_side is True:
             raise UserError(f"side_by_side=true is not possible. {reasons[0]} Leave it at auto, or set it to false.")
         return not reasons and torch.get_num_threads() > 1
+
+
+def synchronise_batchnorm(module: nn.Module) -> None:
+    """Batch normalisation over all processes, in place. A layer of several owners, as in a shared trunk, stays one."""
+    made: dict[nn.Module, nn.Module] = {}
+    for parent in list(module.modules()):
+        for name, part in parent._modules.items():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and not isinstance(part, nn.SyncBatchNorm):
+                if part not in made:
+                    made[part] = nn.SyncBatchNorm.convert_sync_batchnorm(part)
+                parent._modules[name] = made[part]
 
 
 def check_synchronisable(module: nn.Module) -> None:

@@ -88,7 +88,7 @@ class JointHeads(Teacher):
         said: dict[str, list[Tensor]] = {name: heads(outputs[name]) for name, heads in self.heads.items()}
         losses = {}
         for name, logits in said.items():
-            losses[f"{name}_ce"] = torch.stack([cross_entropy(head, joint) for head in logits]).sum()
+            losses[f"{name}_ce"] = torch.stack([cross_entropy(head, joint.told_to(name)) for head in logits]).sum()
             peers = [other for peer, other in said.items() if peer != name]
             losses[f"{name}_kl"] = mutual_kl(logits, peers, self.temperature)
         return Taught(targets={}, losses=losses)

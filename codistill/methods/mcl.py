@@ -117,8 +117,9 @@ class MutualContrast(Teacher):
         losses = {}
         for i in e:
             peers = [j for j in e if j != i]
-            losses[f"{i}_vcl"] = contrast(s[i, i], batch.labels)
-            losses[f"{i}_icl"] = torch.stack([contrast(s[i, j], batch.labels) for j in peers]).sum()
+            labels = batch.told_to(i).labels
+            losses[f"{i}_vcl"] = contrast(s[i, i], labels)
+            losses[f"{i}_icl"] = torch.stack([contrast(s[i, j], labels) for j in peers]).sum()
             losses[f"{i}_vcl_soft"] = self._imitate(s[i, i], [s[j, j] for j in peers])
             losses[f"{i}_icl_soft"] = torch.stack([self._imitate(s[i, j], [s[j, i]]) for j in peers]).sum()
         return Taught(targets={}, losses=losses)

@@ -5,7 +5,7 @@
 
 The best student has weight 1; one that falls behind teaches less and less, and goes on learning. Our own design:
 the paper (SSRN 5217092) names the problem, that a poor student drags the others down, but its abstract gives no
-formula.
+formula. y are the labels that all share, also for a student that is told others on purpose (``Batch.told``).
 """
 
 from collections.abc import Mapping, Sequence

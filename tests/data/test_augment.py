@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from codistill.batch import Batch
-from codistill.data import images
+from codistill.data import images, store
 from codistill.data.augment import crop_and_flip, normalise, pad_reflect
 from codistill.data.images import Images, channel_statistics, resize
 from codistill.data.loader import TrainLoader
@@ -112,7 +112,10 @@ def test_a_batch_larger_than_the_data_and_a_padding_larger_than_the_images_are_r
 
 
 @pytest.mark.parametrize("settings", [{}, {"augmentations": 3}, {"padding": 0}])
-def test_batches_that_are_brought_ahead_are_those_of_resident_images(settings: dict[str, object]) -> None:
+def test_batches_that_are_brought_ahead_are_those_of_resident_images(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CHUNK", 2)
     for epoch in range(2):
         batches = zip(loader(**settings).epoch(epoch), loader(resident=False, **settings).epoch(epoch), strict=True)
         for resident, streamed in batches:
