@@ -9,6 +9,7 @@ FLOPs are counted as if every forward pass had a backward pass: too many for ``p
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, mode
@@ -132,7 +133,9 @@ def _priced(row: Row, usual_epochs: int | None) -> Priced:
 def _label(row: Row, usual_epochs: int | None, *, plain: bool) -> str:
     if plain:
         return f"students alone, {row.epochs} epochs"
-    name = row.method if row.tasks == "none" else f"{row.method} ({row.tasks})"
+    shares = [value for key, value in row.flat.items() if re.fullmatch(r"task\..*\.fraction", key) and value != 1.0]
+    tasks = "; ".join([row.tasks, *(f"fraction {share}" for share in shares)])
+    name = row.method if row.tasks == "none" else f"{row.method} ({tasks})"
     return name if row.epochs == usual_epochs else f"{name}, {row.epochs} epochs"
 
 
