@@ -104,8 +104,10 @@ def test_a_method_that_trained_for_longer_says_so(runs: Path) -> None:
 
 def test_a_task_on_a_part_of_the_batch_says_so(runs: Path) -> None:
     task = {"name": "rotation", "fraction": 0.25, "weight": 1.0}
-    write_row(runs, "quarter", [60.0, 60.0], 3.0, "dml", tasks=[[task], [task]])
-    assert "dml (rotation, rotation; fraction 0.25)" in {price.name for price in read_prices(sorted(runs.iterdir()))}
+    write_row(runs, "quarter", [60.0, 60.0], 3.0, "collaborative", tasks=[[task], [dict(task)]])
+    assert "collaborative (rotation, rotation; fraction 0.25)" in {
+        price.name for price in read_prices(sorted(runs.iterdir()))
+    }
 
 
 def test_without_plain_training_there_is_nothing_to_hold_a_method_against(tmp_path: Path) -> None:
