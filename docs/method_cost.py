@@ -25,7 +25,7 @@ from codistill.dry_step import dry_step
 from codistill.engine.runtime import Runtime
 from codistill.experiment import build_cohort
 from codistill.report.compare import ALONE, Row, compare, mean_and_deviation
-from codistill.report.drawing import Figure, draw
+from codistill.report.drawing import Figure, draw, spread
 from codistill.report.palette import LIGHT, MUTED
 from codistill.report.statistics import Interval, t_interval
 from codistill.report.tables import Table, brackets, markdown
@@ -40,6 +40,7 @@ COLUMNS = [
     "minus plain training for as long",
     "beats it",
 ]
+GAP = 0.045  # between names in a figure, of its height
 PASSES_OF_A_STEP = 3  # forward, and a backward pass that costs twice as much
 
 
@@ -150,35 +151,32 @@ def _flops_of_an_image(given: dict[str, Any]) -> int:
     return dry_step(cohort, shape, classes, Runtime(torch.device("cpu"))).flops
 
 
-def _labels(prices: Sequence[Priced], cost: Callable[[Priced], float]) -> list[dict[str, Any]]:
-    """How to write each name beside its point: towards the middle, and away from points nearby."""
-    logs = [math.log(cost(price)) for price in prices]
-    means = [price.mean for price in prices]
-    width, height = max(logs) - min(logs), max(means) - min(means)
-    texts = []
-    for number, (price, at, mean) in enumerate(zip(prices, logs, means, strict=True)):
-        near = [
-            other
-            for other in range(len(prices))
-            if other != number and abs(logs[other] - at) < 0.08 * width and abs(means[other] - mean) < 0.06 * height
-        ]
-        on_the_right = at - min(logs) > width / 2
-        left = on_the_right or any((logs[other], other) > (at, number) for other in near)
-        beside = "center"
-        if price.plain or (on_the_right and near):
-            lower = any(means[other] > mean for other in near) or not on_the_right
-            beside = "top" if lower else "bottom"
-        shift = {"center": 0, "top": -4, "bottom": 3}[beside]
-        texts.append(
-            {
-                "xytext": (-5 if left else 5, shift),
-                "ha": "right" if left else "left",
-                "va": beside,
-                "fontsize": 8,
+def _name_points(axes: Axes, points: Sequence[tuple[float, float, str]], *, to_the_right: bool) -> None:
+    """Names of points (x, y, name) in a column beside all of them, apart from each other, a thin line to each."""
+    to_fractions = axes.transData + axes.transAxes.inverted()
+    points = sorted(points, key=lambda point: point[1])
+    places = [to_fractions.transform((x, y)) for x, y, _ in points]
+    column = max(x for x, _ in places) + 0.05 if to_the_right else min(x for x, _ in places) - 0.05
+    upwards = spread([y for _, y in places], GAP)
+    downwards = [1.0 - y for y in reversed(spread([1.0 - y for _, y in places], GAP))]
+    for (x, y, name), heights in zip(points, zip(upwards, downwards, strict=True), strict=True):
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(column, fmean(heights)),
+            textcoords="axes fraction",
+            ha="left" if to_the_right else "right",
+            va="center",
+            fontsize=8,
+            color=LIGHT[MUTED],
+            arrowprops={
+                "arrowstyle": "-",
                 "color": LIGHT[MUTED],
-            }
+                "linewidth": 0.5,
+                "relpos": (0.0 if to_the_right else 1.0, 0.5),
+                "shrinkB": 3,
+            },
         )
-    return texts
 
 
 def _figure(name: str, label: str, prices: Sequence[Priced], cost: Callable[[Priced], float]) -> Figure:
@@ -188,9 +186,13 @@ def _figure(name: str, label: str, prices: Sequence[Priced], cost: Callable[[Pri
     def plot(axes: Axes) -> None:
         axes.plot([cost(price) for price in plain], [price.mean for price in plain], "o-", color=LIGHT[MUTED])
         axes.plot([cost(price) for price in others], [price.mean for price in others], "o", color=LIGHT["s1"])
-        for price, text in zip(prices, _labels(prices, cost), strict=True):
-            axes.annotate(price.name, (cost(price), price.mean), textcoords="offset points", **text)
         axes.set_xscale("log")
+        axes.margins(y=0.1)
+        middle = math.sqrt(min(map(cost, prices)) * max(map(cost, prices)))
+        for right in (False, True):
+            half = [(cost(one), one.mean, one.name) for one in prices if (cost(one) > middle) == right]
+            if half:
+                _name_points(axes, half, to_the_right=not right)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
@@ -198,4 +200,5 @@ def _figure(name: str, label: str, prices: Sequence[Priced], cost: Callable[[Pri
         axes.set_ylabel("students' mean, %")
 
     alt = "; ".join(f"{price.name}: {cost(price):.1f}, {price.mean:.2f} %" for price in prices)
-    return draw(name, f"Accuracy over {label}; grey: students alone, without tasks", plot, alt=alt)
+    title = f"Accuracy over {label}; grey: students alone, without tasks"
+    return draw(name, title, plot, alt=alt, height=4.0, width=8.0)
