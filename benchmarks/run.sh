@@ -25,7 +25,7 @@ naive="--against naive --rounds 7 --steps 5"
 row pair_eager $naive $pair $dml
 row pair_compiled $naive $pair $dml compile=true
 row pair_busy $naive --load 2 $pair $dml
-row pair_rotation_contrastive $naive $pair "tasks=[rotation,contrastive]" --steps 2
+row pair_rotation_contrastive $naive $pair "tasks=[{name: rotation, fraction: 1}, contrastive]" --steps 2
 
 # How cost grows: with students, image size and views.
 ours="--rounds 5 --steps 5"
@@ -38,7 +38,7 @@ row size_224 $ours "students=[resnet8,resnet8]" $dml batch_size=16 data.image_si
 row views_1 $ours "students=[resnet8,resnet8]" tasks=supcon method=independent
 row views_2 $ours "students=[resnet8,resnet8]" tasks=simclr method=independent
 row views_3 $ours "students=[resnet8,resnet8]" "tasks={name: colour, orders: 3}" method=independent
-row views_4 $ours "students=[resnet8,resnet8]" tasks=rotation method=independent
+row views_4 $ours "students=[resnet8,resnet8]" "tasks={name: rotation, fraction: 1}" method=independent
 
 for script in framework_tax input_pipeline; do
     [ -f "$out/$script.json" ] || python "$here/$script.py" > "$out/$script.json"

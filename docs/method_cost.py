@@ -151,12 +151,12 @@ def _flops_of_an_image(given: dict[str, Any]) -> int:
     return dry_step(cohort, shape, classes, Runtime(torch.device("cpu"))).flops
 
 
-def _name_points(axes: Axes, points: Sequence[tuple[float, float, str]], *, to_the_right: bool) -> None:
-    """Names of points (x, y, name) in a column beside all of them, apart from each other, a thin line to each."""
+def _name_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names of points (x, y, name) in a column to the right of them, apart from each other, a thin line to each."""
     to_fractions = axes.transData + axes.transAxes.inverted()
     points = sorted(points, key=lambda point: point[1])
     places = [to_fractions.transform((x, y)) for x, y, _ in points]
-    column = max(x for x, _ in places) + 0.05 if to_the_right else min(x for x, _ in places) - 0.05
+    column = max(x for x, _ in places) + 0.05
     upwards = spread([y for _, y in places], GAP)
     downwards = [1.0 - y for y in reversed(spread([1.0 - y for _, y in places], GAP))]
     for (x, y, name), heights in zip(points, zip(upwards, downwards, strict=True), strict=True):
@@ -165,7 +165,6 @@ def _name_points(axes: Axes, points: Sequence[tuple[float, float, str]], *, to_t
             (x, y),
             xytext=(column, fmean(heights)),
             textcoords="axes fraction",
-            ha="left" if to_the_right else "right",
             va="center",
             fontsize=8,
             color=LIGHT[MUTED],
@@ -173,7 +172,7 @@ def _name_points(axes: Axes, points: Sequence[tuple[float, float, str]], *, to_t
                 "arrowstyle": "-",
                 "color": LIGHT[MUTED],
                 "linewidth": 0.5,
-                "relpos": (0.0 if to_the_right else 1.0, 0.5),
+                "relpos": (0.0, 0.5),
                 "shrinkB": 3,
             },
         )
@@ -190,9 +189,8 @@ def _figure(name: str, label: str, prices: Sequence[Priced], cost: Callable[[Pri
         axes.margins(y=0.1)
         middle = math.sqrt(min(map(cost, prices)) * max(map(cost, prices)))
         for right in (False, True):
-            half = [(cost(one), one.mean, one.name) for one in prices if (cost(one) > middle) == right]
-            if half:
-                _name_points(axes, half, to_the_right=not right)
+            if half := [(cost(one), one.mean, one.name) for one in prices if (cost(one) > middle) == right]:
+                _name_points(axes, half)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())

@@ -69,19 +69,25 @@ def test_one_task_is_for_all_students_and_none_is_for_nobody() -> None:
 
 
 def test_a_task_takes_settings_a_weight_and_a_fraction_of_the_batch() -> None:
-    given = "tasks=[{name: rotation, hierarchical: false, weight: 0.5, fraction: 0.25}, supcon]"
+    given = "tasks=[{name: rotation, hierarchical: false, weight: 0.5, fraction: 0.75}, supcon]"
     config = load_config(None, [given])
     (own,), (plain,) = config.tasks
     assert own.settings == {"hierarchical": False}
-    assert (own.weight, own.fraction) == (0.5, 0.25)
+    assert (own.weight, own.fraction) == (0.5, 0.75)
     assert (plain.weight, plain.fraction) == (0.1, 1.0)
     assert make_config(yaml.safe_load(config.to_yaml())) == config
 
 
 def test_a_tasks_fraction_reaches_the_cohort_before_it_counts_its_views() -> None:
-    config = load_config(None, ["tasks=[{name: rotation, fraction: 0.25}, none]"])
+    config = load_config(None, ["tasks=[{name: rotation, fraction: 0.5}, none]"])
     cohort, _ = build_cohort(config, (3, 16, 16), num_classes=5)
-    assert cohort.views_of["resnet8_1"] == {"clean": 1.0, "rot90": 0.25, "rot180": 0.25, "rot270": 0.25}
+    assert cohort.views_of["resnet8_1"] == {"clean": 1.0, "rot90": 0.5, "rot180": 0.5, "rot270": 0.5}
+
+
+def test_rotation_is_on_a_quarter_of_the_batch_unless_told_and_other_tasks_on_all_of_it() -> None:
+    (rotation,), (colour,) = load_config(None, ["tasks=[rotation, colour]"]).tasks
+    assert (rotation.fraction, colour.fraction) == (0.25, 1.0)
+    assert load_config(None, []).tasks[0][0] == rotation
 
 
 def test_equal_models_are_numbered_and_others_keep_their_name() -> None:

@@ -20,7 +20,10 @@ GOLDEN = Path(__file__).parent / "golden"
 STEPS = 12
 RUNS: dict[str, dict[str, Any]] = {
     "dml": {"method": "dml", "tasks": "none"},
-    "collaborative": {"method": {"name": "collaborative", "reliability": 1.0}, "tasks": ["rotation", "supcon"]},
+    "collaborative": {
+        "method": {"name": "collaborative", "reliability": 1.0},
+        "tasks": [{"name": "rotation", "fraction": 1}, "supcon"],
+    },
     "hssakd": {"method": "hssakd", "tasks": "none"},
 }
 # How far from the recorded losses, relative, each way to run may be after these steps. Rounding grows as it goes.

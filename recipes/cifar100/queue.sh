@@ -30,9 +30,9 @@ case " $* " in *" device=cuda"*)
         [ "$failed" -gt 1 ] || mv "$out/cuda.log.part" "$out/cuda.log"
     fi
     pair="students=[resnet32,resnet32]"
-    row pair_views_compiled --against naive $pair tasks=rotation precision=bf16 compile=true || true
-    row pair_views_graphs --against naive $pair tasks=rotation precision=bf16 compile=cuda_graphs || true
-    row pair_views_eager --against naive $pair tasks=rotation precision=bf16 compile=false || true
+    row pair_views_compiled --against naive $pair 'tasks={name: rotation, fraction: 1}' precision=bf16 compile=true || true
+    row pair_views_graphs --against naive $pair 'tasks={name: rotation, fraction: 1}' precision=bf16 compile=cuda_graphs || true
+    row pair_views_eager --against naive $pair 'tasks={name: rotation, fraction: 1}' precision=bf16 compile=false || true
     row pair_graphs --against naive $pair method=dml tasks=none precision=bf16 compile=cuda_graphs || true
     row pair_compiled --against naive $pair method=dml tasks=none precision=bf16 compile=true || true
 esac

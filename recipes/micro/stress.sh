@@ -8,6 +8,6 @@ set -e
 out=${1:?Where should the runs go? Give a folder.}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
-PYTHONPATH="$here/../../examples${PYTHONPATH:+:$PYTHONPATH}" codistill stress "$here/benchmark.yaml" epochs=24 'tasks=[rotation,colour]' "$@" \
+PYTHONPATH="$here/../../examples${PYTHONPATH:+:$PYTHONPATH}" codistill stress "$here/benchmark.yaml" epochs=24 'tasks=[{name: rotation, fraction: 1}, colour]' "$@" \
     --methods "${METHODS:-dml,ffl,collaborative}" --poisons labels80,lr10,labels40,small,reinit:1 --seeds 3 \
     --smaller custom_backbone:SmallCNN --jobs 2 --out "$out"
