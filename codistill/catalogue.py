@@ -57,7 +57,7 @@ def describe_task(name: str) -> Entry:
     usage = inspect.getdoc(task) or ""
     text = _module_text(task)
     passes, extra = _cost(METHODS["independent"], {"a": name})
-    common = {"weight": task.default_weight, "fraction": task.default_fraction}
+    common = {"weight": task.default_weight, "fraction": task.fraction}
     settings = [Setting(key, "float", str(value)) for key, value in common.items()]
     return Entry(name, text.splitlines()[0], text, usage, settings + _settings(task), passes, extra)
 
@@ -102,9 +102,6 @@ def _cost_of(names: str, make: Callable[..., Any], tasks: Mapping[str, str]) -> 
     students = {name: Student(make_backbone(MODEL), CLASSES) for name in names}
     shapes = {name: observe_shapes(student, (3, SIZE, SIZE)) for name, student in students.items()}
     built = {name: {key: TASKS[key](shapes[name], **_needed(key))} for name, key in tasks.items()}
-    for own in built.values():
-        for task in own.values():
-            task.fraction = task.default_fraction
     cohort = Cohort(students, built, make(shapes))
     return sum(cohort.views_of["a"].values()), cohort.parameter_counts()[1]
 

@@ -113,7 +113,7 @@ def _task(given: Any) -> dict[str, Any]:
         given = {key: value for key, value in given.items() if key not in common}
     full = named(given, "task", TASKS)
     task = TASKS[full["name"]]
-    defaults = {"weight": task.default_weight, "fraction": task.default_fraction}
+    defaults = {"weight": task.default_weight, "fraction": task.fraction}
     return {**full, **{key: defaults[key] if value is None else value for key, value in common.items()}}
 
 

@@ -9,7 +9,6 @@ FLOPs are counted as if every forward pass had a backward pass: too many for ``p
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, mode
@@ -30,6 +29,7 @@ from codistill.report.palette import LIGHT, MUTED
 from codistill.report.statistics import Interval, t_interval
 from codistill.report.tables import Table, brackets, markdown
 from codistill.run_files import read_config, read_summary
+from codistill.tasks import TASKS
 
 COLUMNS = [
     "method (tasks)",
@@ -134,8 +134,9 @@ def _priced(row: Row, usual_epochs: int | None) -> Priced:
 def _label(row: Row, usual_epochs: int | None, *, plain: bool) -> str:
     if plain:
         return f"students alone, {row.epochs} epochs"
-    shares = [value for key, value in row.flat.items() if re.fullmatch(r"task\..*\.fraction", key) and value != 1.0]
-    tasks = "; ".join([row.tasks, *(f"fraction {share}" for share in shares)])
+    given = {task: row.flat.get(f"task.{task}.fraction", own.fraction) for task, own in TASKS.items()}
+    unusual = [f"fraction {share}" for task, share in given.items() if share != TASKS[task].fraction]
+    tasks = "; ".join([row.tasks, *unusual])
     name = row.method if row.tasks == "none" else f"{row.method} ({tasks})"
     return name if row.epochs == usual_epochs else f"{name}, {row.epochs} epochs"
 

@@ -43,7 +43,7 @@ def make_cohort(
 ) -> tuple[Cohort, Objective]:
     """A cohort of models by student name, with one task or none for each, and its objective.
 
-    ``fractions``: of the batch that a student's task runs on, where not all of it.
+    ``fractions``: of the batch that a student's task runs on, where not all of it, whatever the task's default.
     """
     torch.manual_seed(seed)
     students = {name: Student(BACKBONES[model](), CLASSES) for name, model in models.items()}
@@ -52,9 +52,9 @@ def make_cohort(
         name: {task: TASKS[task](shapes[name], **TASK_SETTINGS.get(task, {}))} if task else {}
         for name, task in zip(students, tasks or [None] * len(students), strict=True)
     }
-    for name, fraction in fractions.items():
-        for task_of_student in own[name].values():
-            task_of_student.fraction = fraction
+    for name, tasks_of_student in own.items():
+        for task in tasks_of_student.values():
+            task.fraction = fractions.get(name, 1.0)
     built = (METHODS[method] if isinstance(method, str) else method)(shapes, **settings)
     weights = {f"{name}/{key}": task.default_weight for name, tasks_ in own.items() for key, task in tasks_.items()}
     return Cohort(students, own, built, view_statistics), Objective({**built.weights, **weights})

@@ -102,12 +102,12 @@ def test_a_method_that_trained_for_longer_says_so(runs: Path) -> None:
     assert {"dml", "kdcl", "dml, 16 epochs"} < {price.name for price in read_prices(sorted(runs.iterdir()))}
 
 
-def test_a_task_on_a_part_of_the_batch_says_so(runs: Path) -> None:
-    task = {"name": "rotation", "fraction": 0.25, "weight": 1.0}
-    write_row(runs, "quarter", [60.0, 60.0], 3.0, "collaborative", tasks=[[task], [dict(task)]])
-    assert "collaborative (rotation, rotation; fraction 0.25)" in {
-        price.name for price in read_prices(sorted(runs.iterdir()))
-    }
+def test_a_task_on_another_part_of_the_batch_than_its_own_says_so(runs: Path) -> None:
+    for place, fraction in enumerate((0.25, 1.0)):
+        task = {"name": "rotation", "fraction": fraction, "weight": 1.0}
+        write_row(runs, f"row{place}", [60.0, 60.0], 3.0, "collaborative", tasks=[[task], [dict(task)]])
+    names = {price.name for price in read_prices(sorted(runs.iterdir()))}
+    assert {"collaborative (rotation, rotation)", "collaborative (rotation, rotation; fraction 1.0)"} < names
 
 
 def test_without_plain_training_there_is_nothing_to_hold_a_method_against(tmp_path: Path) -> None:

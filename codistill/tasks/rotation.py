@@ -4,7 +4,7 @@ Each image is seen under all four quarter turns r = 0..3. A head classifies the 
 4K joint labels, which keeps the class features from becoming invariant to the turn:
 
     joint label = 4 y + r
-    loss        = sum over heads of the cross-entropy, mean over the 4B images
+    loss        = sum over heads of the cross-entropy, mean over 4B images of the B that are turned
 
 Sources: arXiv:1910.05872 (joint label); arXiv:2107.13715 and 2109.03075 (a head on every stage).
 Deviation: the blocks that bring an early stage to the last grid are depthwise-separable, about a tenth of the
@@ -62,11 +62,11 @@ class JointLabel(Task):
 class Rotation(JointLabel):
     """Joint label of class and quarter turn.
 
-    hierarchical: heads on every stage (True) or on the embedding only (False). Named in a configuration it runs on a
-    quarter of each batch: the time that this saves is better spent on more epochs (docs/results.md). SLA turns all.
+    hierarchical: heads on every stage (True) or on the embedding only (False). It runs on a quarter of each batch by
+    default: the time that this saves is better spent on more epochs (docs/results.md). SLA turns all images.
     """
 
-    default_fraction = 0.25
+    fraction = 0.25
 
     def __init__(self, shape: StudentShape, *, hierarchical: bool = True) -> None:
         super().__init__(shape, QUARTER_TURNS, hierarchical)

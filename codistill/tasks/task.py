@@ -17,8 +17,7 @@ class Task(nn.Module, ABC):
     """
 
     views: tuple[str, ...] = ()  #: besides "clean", which every student always sees
-    default_weight: ClassVar[float] = 1.0  # both defaults are those of a configuration
-    default_fraction: ClassVar[float] = 1.0
+    default_weight: ClassVar[float] = 1.0
     one_label: ClassVar[bool] = False  # whether an image must have one label: no mixup, no cutmix
     fraction: float = 1.0  #: of the batch that the task runs on: its first rows
 
