@@ -16,7 +16,7 @@ What is generated stands between a mark and ``<!-- end -->``. NAMES are recipes,
 - ``<!-- code: PATH -->``: that file, or with ``: NAMES`` some of its classes, functions and tables alone; the last may be
   ``main``, for what is run.
 
-Figures of ``costs``, ``pairs`` and ``parts`` go to ``docs/images`` if the page shows them.
+Figures of ``costs``, ``pairs`` and ``parts`` go to ``docs/images`` if the page, in ``docs``, shows them.
 A test fails when a page is stale.
 """
 
@@ -231,5 +231,5 @@ if __name__ == "__main__":
         for found in DRAWN.finditer(text):
             made_by, rows = _read_drawn(found["kind"], found["folder"], found["names"])
             for figure in made_by.figures(rows):
-                if f"{figure.name}." in text:
+                if f"](images/{figure.name}." in text:
                     figure.save(ROOT / "docs" / "images", kinds=["svg"])
