@@ -67,57 +67,12 @@ def test_a_finished_run_is_not_written_over_unless_told(trained: Path) -> None:
     assert codistill(trained, "train", "--resume", "runs/a0").returncode == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "method=collaborativ"], "Unknown method 'collaborativ'. Did you mean 'collaborative'?"),
-        (["train", "tasks=[rotate,supcon]"], "Unknown task 'rotate'. Did you mean 'rotation'?"),
-        (["train", "students=[resnet9,resnet8]"], "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
-        (["train", "batchsize=4"], "Unknown key 'batchsize'. Did you mean 'batch_size'?"),
-        (["train", "tasks=[rotation,supcon,rotation]"], "3 tasks for 2 students"),
-        (["train", "data=./nowhere"], "Data folder './nowhere' does not exist"),
-        (["train", "data=./empty"], "Data folder './empty' is empty"),
-        (["train", "data=./broken"], "cat/3.png): the image cannot be decoded"),
-        (["train", "data=./lopsided"], "Split 'test' has no image of 1 of the classes: 'dog'"),
-        (["train", "batch_size=2000"], "batch_size=2000 is larger than the training data: 1078 images"),
-        (["train", "device=cuda:99"], "device=cuda:99 cannot be used here"),
-        (["train", "nowhere.yaml"], "Recipe 'nowhere.yaml' does not exist"),
-        (["train", "--resume", "nowhere"], "Run folder 'nowhere' does not exist"),
-        (["evaluate", "nowhere"], "Run folder 'nowhere' does not exist"),
-        (["compare", "empty"], "has no config.yaml"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_input_is_one_clear_line_and_exit_code_2(
-    folder_of_bad_data: Path, arguments: list[str], message: str
-) -> None:
-    done = codistill(folder_of_bad_data, *arguments)
+def test_bad_input_ends_the_process_with_one_clear_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = codistill(tmp_path, "train", "batchsize=4")  # what else can be wrong: test_bad_input.py
     assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (folder_of_bad_data / "runs").exists()  # nothing was begun
-
-
-@pytest.fixture(scope="module")
-def folder_of_bad_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("bad")
-    (folder / "empty").mkdir()
-    for data, split, name in [
-        ("broken", "train", "cat"),
-        ("broken", "train", "dog"),
-        ("lopsided", "train", "cat"),
-        ("lopsided", "train", "dog"),
-        ("lopsided", "test", "cat"),
-    ]:
-        (folder / data / split / name).mkdir(parents=True)
-        for i in range(10):
-            Image.new("RGB", (8, 8), (i, 2 * i, 3 * i)).save(folder / data / split / name / f"{i}.png")
-    image = folder / "broken" / "train" / "cat" / "3.png"
-    image.write_bytes(image.read_bytes()[:40])
-    (folder / "lopsided" / "test" / "dog").mkdir()
-    return folder
+    assert done.stderr.startswith("Error: Unknown key 'batchsize'. Did you mean 'batch_size'?")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())  # nothing was begun
 
 
 def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

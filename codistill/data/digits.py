@@ -7,7 +7,6 @@ third held out for testing is drawn at random, with a fixed seed: train and test
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from codistill.data.images import resize as resized
@@ -26,6 +25,8 @@ class Digits(Source):
     class_names = tuple("0123456789")
 
     def __init__(self) -> None:
+        from sklearn.datasets import load_digits  # imported here: it takes a second, and other data does not need it
+
         digits = load_digits()
         grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (n, 8, 8), 16 is full ink
         self._pixels = torch.from_numpy(np.repeat(grey[..., None], 3, axis=-1))
