@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every table of docs/performance.md: sh benchmarks/run.sh [OUT]     (about an hour on two cores; nothing else should run)
+# The generated tables of docs/performance.md: sh benchmarks/run.sh [OUT]     (about an hour on two cores; nothing else should run)
 #
 # One JSON file per row, kept as they are measured: rows that are there already are skipped, so it can be stopped and
 # started again. `make tables` puts the committed ones, benchmarks/results, into the docs.

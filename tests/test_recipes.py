@@ -39,6 +39,22 @@ def test_every_run_of_a_shipped_sweep_is_a_whole_configuration(path: Path) -> No
     assert read_sweep(path)
 
 
+def test_the_rows_on_cifar100_can_have_a_shorter_schedule() -> None:
+    assert {entry.config.epochs for entry in read_sweep(ROOT / "cifar100" / "sweep.yaml", {"epochs": 100})} == {100}
+
+
+def test_the_longer_rows_on_cifar100_take_the_forward_passes_of_the_first() -> None:
+    first = read_sweep(ROOT / "cifar100" / "sweep.yaml")[0].config
+    passes = [_passes(entry.config) for entry in read_sweep(ROOT / "cifar100" / "longer_sweep.yaml")]
+    assert passes == pytest.approx([_passes(first)] * len(passes), rel=0.005)
+
+
+def _passes(config: RunConfig) -> float:
+    """Of a student in all of training, in epochs of one."""
+    cohort, _ = build_cohort(config, (3, 32, 32), num_classes=100)
+    return config.epochs * sum(cohort.views_of["a"].values())
+
+
 def test_the_micro_benchmark_differs_in_method_and_tasks_alone() -> None:
     def terms(config: RunConfig) -> dict[str, object]:
         return config.model_dump(exclude={"method", "tasks", "students", "seed"})

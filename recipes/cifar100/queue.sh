@@ -1,9 +1,11 @@
 #!/bin/sh
-# CIFAR-100 with a pair of ResNet-32, the rows of sweep.yaml: sh recipes/cifar100/queue.sh OUT [KEY=VALUE ...]
+# CIFAR-100 with a pair of ResNet-32, the rows of sweep.yaml and longer_sweep.yaml:
+#     sh recipes/cifar100/queue.sh OUT [KEY=VALUE ...]
 #
 # Can be stopped and started again at any time: finished runs are skipped, interrupted ones go on after their last
 # saved step. On one GPU: sh recipes/cifar100/queue.sh runs/cifar100 data=FOLDER device=cuda precision=bf16
-# A shorter schedule, to be labelled as such: add epochs=100.
+# A shorter schedule, to be labelled as such: add epochs=100. Then the rows of longer_sweep.yaml, which differ in epochs
+# alone, are left out.
 #
 # With device=cuda among the keys it begins with what must hold there (tests/test_cuda.py) and with the speed of a step
 # beside the plain loop, each kept in OUT as soon as it is measured.
@@ -38,3 +40,7 @@ case " $* " in *" device=cuda"*)
 esac
 
 codistill sweep "$here/sweep.yaml" --out "$out" "$@"
+case " $* " in
+*" epochs="*) ;;
+*) codistill sweep "$here/longer_sweep.yaml" --out "$out" "$@" ;;
+esac
