@@ -124,7 +124,7 @@ IMAGES = [
     images("a single class", folders("cat"), "'./data' has no labels", CLASS_FOLDERS),
     images("no class folders", lambda: write_class_folders(".", ["data"]), "'./data' has no labels", CLASS_FOLDERS),
     images("an image beside the class folders", file("3.png", PNG), "'./data' has no labels", CLASS_FOLDERS),
-    images("a class named like a split", folders("train", "car"), "'./data' has no labels", CLASS_FOLDERS),
+    images("splits without classes", folders("train", "test"), "'./data' has no labels", CLASS_FOLDERS),
     images(
         "more texts than images", texts, "one image column, has none", "a folder of images should hold nothing else"
     ),

@@ -27,6 +27,14 @@ def label_columns(features: Any) -> list[str]:
     return [column for column, kind in features.items() if isinstance(kind, (datasets.ClassLabel, datasets.Value))]
 
 
+def no_labels(name: str) -> UserError:
+    return UserError(
+        f"Data '{name}' has no labels. Images should lie in two class folders or more, all at one depth, as in "
+        "cat/1.png or train/cat/1.png; a Parquet file should have a label column, as should a CSV file; in a "
+        "WebDataset shard there is a .cls or .json file for each image."
+    )
+
+
 def label_column(name: str, features: Any, wanted: str | None) -> str:
     import datasets
 
@@ -44,11 +52,7 @@ def label_column(name: str, features: Any, wanted: str | None) -> str:
         if len(certain) == 1:
             return str(certain[0])
     if not possible:
-        raise UserError(
-            f"Data '{name}' has no labels. Images should lie in two class folders or more, all at one depth, as in "
-            "cat/1.png or train/cat/1.png; a Parquet file should have a label column, as should a CSV file; in a "
-            "WebDataset shard there is a .cls or .json file for each image."
-        )
+        raise no_labels(name)
     raise UserError(f"Data '{name}': which column holds the labels? Set data.label to one of: {', '.join(possible)}.")
 
 

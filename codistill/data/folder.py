@@ -11,7 +11,7 @@ from pathlib import Path
 from codistill.errors import UserError
 
 FILE_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".tsv")
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # read, but not as images
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # read, but not as images
 
 
 def local_data(name: str) -> Path | None:
@@ -44,7 +44,7 @@ def local_data(name: str) -> Path | None:
 def files_left_out(folder: Path, loaded: Collection[Path]) -> str | None:
     """The files of a folder of images that are not among the ``loaded`` ones, in one sentence."""
     folder = folder.resolve()  # as the paths of what was loaded are
-    left_out = sorted(file for file in set(visible_files(folder)).difference(loaded) if file.name not in _METADATA)
+    left_out = sorted(file for file in set(visible_files(folder)).difference(loaded) if file.name not in METADATA)
     few = ", ".join(str(file.relative_to(folder)) for file in left_out[:3])
     return f"Files of '{folder}' that are no images of a split are left out: {len(left_out):,}, {few}." if few else None
 

@@ -7,6 +7,7 @@ that cannot be read is named, and kept by ``codistill.data.cache``.
 import io
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
-from codistill.data.columns import image_column, label_column, label_columns, sorted_values
+from codistill.data.columns import image_column, label_column, label_columns, no_labels, sorted_values
 from codistill.data.folder import check_class_folders, files_left_out, local_data
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
@@ -69,6 +70,8 @@ class HubData(Source):
         self._splits = {
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
+        if loaded.class_folders and any(None in rows[self._label][:] for rows in self._splits.values()):
+            raise no_labels(name)  # the folders of images are splits
         self.class_names, self._labels = self._read_labels(self._label)
         if self._path is not None and loaded.class_folders:
             self.warnings += self._check_folder(self._path)
@@ -162,7 +165,13 @@ class HubData(Source):
     def _check_folder(self, folder: Path) -> tuple[str, ...]:
         """What was left out of a folder of images. Raises UserError for a class folder without images."""
         cells = itertools.chain.from_iterable(rows[self._image][:] for rows in self._splits.values())
-        loaded = {Path(cell["path"]) for cell in cells}
+        paths = Counter(Path(cell["path"]) for cell in cells)
+        if twice := [path for path, count in paths.items() if count > 1]:
+            raise UserError(
+                f"Data '{self._name}': '{twice[0]}' would be an image of two splits, by the names of its folders. "
+                "Put splits in folders called train, val and test, with class folders in them."
+            )
+        loaded = set(paths)
         check_class_folders(loaded)
         return tuple(filter(None, [files_left_out(folder, loaded)]))
 

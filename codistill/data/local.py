@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codistill.data.csv_file import kind_of, read_csv
-from codistill.data.folder import visible_files
+from codistill.data.folder import METADATA, visible_files
+from codistill.data.folder_splits import patterns_by_split
 from codistill.errors import UserError
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of single files
@@ -52,7 +53,9 @@ def load_local(path: Path, name: str) -> Local:
     tables = _tables(path)
     if "train" in tables:
         return _from_tables(tables)
-    loaded = explained(lambda: datasets.load_dataset(str(path)), path, name)
+    only_images = not any(file.suffix.lower() in (*BUILDERS, *TABLES) or file.name in METADATA for file in files)
+    patterns = patterns_by_split(path, files) if only_images else None
+    loaded = explained(lambda: datasets.load_dataset(str(path), data_files=patterns), path, name)
     builder = next(iter(loaded.values())).info.builder_name
     if builder == "csv":
         raise UserError(
