@@ -752,6 +752,7 @@ RUNS = [
     Bad("analyse a run with its copy", a_run(), ["analyse", "done", "run"], ("are the same run (seed 0)",)),
     Bad("analyse without checkpoint", a_run(checkpoint_pt=None), ANALYSE, ("run/checkpoint.pt' is missing",)),
     Bad("report on nothing", nothing, ["report", "run"], ("'run' does not exist", "a folder of runs")),
+    Bad("a seed of a collapse test", nothing, ["stress", "seed=5"], ("seed is what a collapse test varies", "--seeds")),
     Bad("report on an empty folder", lambda: Path("run").mkdir(), ["report", "run"], ("no config.yaml in it or one",)),
     Bad("report on a damaged log", a_run(metrics_jsonl="{\n"), ["report", "run"], ("metrics.jsonl' is damaged",)),
     Bad("report to a folder", a_run(), ["report", "run", "--out", "run"], ("cannot be written to 'run'",)),

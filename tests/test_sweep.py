@@ -57,6 +57,8 @@ def test_a_recipe_beside_the_file_is_the_base_and_keys_of_the_command_line_come_
         ("rows: {a: {}, b: {}}", "'a-seed0' and 'b-seed0' are the same run"),
         ("grid: {tasks: [[rotation, none]]}", "grid.tasks should be a list of words and numbers, or a mapping"),
         ("grid: {epochs: []}", "grid.epochs should be a list"),
+        ("rows: {a: {seed: 5}}", "seed is not for rows or a grid to set"),
+        ("grid: {seed: [3, 4]}", "seed is not for rows or a grid to set"),
         ("seeds: 0", "seeds should be a number of 1 or more"),
         ("seeds: [-1]", "seeds should be a number of 1 or more"),
         ("base: nowhere.yaml", "nowhere.yaml' does not exist"),
@@ -65,6 +67,15 @@ def test_a_recipe_beside_the_file_is_the_base_and_keys_of_the_command_line_come_
 def test_what_is_wrong_with_a_sweep_is_said_before_anything_is_trained(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_sweep(written(tmp_path, text))
+
+
+def test_the_seed_of_the_base_holds_unless_seeds_are_said(tmp_path: Path) -> None:
+    said, unsaid = (
+        SHORT.replace("{epochs", "{seed: 7, epochs") + "seeds: 2",
+        SHORT.replace("{epochs", "{seed: 7, epochs"),
+    )
+    assert [entry.config.seed for entry in read_sweep(written(tmp_path, unsaid))] == [7]
+    assert [entry.config.seed for entry in read_sweep(written(tmp_path, said))] == [0, 1]
 
 
 def test_the_seed_is_not_for_the_command_line_to_set(tmp_path: Path) -> None:
@@ -128,6 +139,8 @@ def test_a_finished_run_that_was_told_otherwise_is_named(tmp_path: Path) -> None
     [
         ("optimizer: {lr_factors: {b: 10}}", "optimizer.lr_factors.b"),
         ("weights: {'*/peers_kl': 0}", "weights.*/peers_kl"),
+        ("data: {per_class: 12}", "data.per_class"),
+        ("optimizer: {clip_norm: 5}", "optimizer.clip_norm"),
         ("poison: {student: b, random_labels: 0.5}", "poison"),
     ],
 )
@@ -139,6 +152,18 @@ def test_a_run_that_was_told_more_than_the_sweep_says_now_is_named(tmp_path: Pat
     (changed,) = read_sweep(written(tmp_path, rows.replace(", BASE", "")))
     with pytest.raises(UserError, match=rf"it differs in {re.escape(key)}"):
         Job(changed, tmp_path)
+
+
+def test_what_the_data_fills_in_is_not_told_otherwise(tmp_path: Path) -> None:
+    text = "base: {students: {a: resnet8, b: resnet8}, method: dml, tasks: [coarse, none]}\n"
+    (entry,) = read_sweep(written(tmp_path, text))
+    filled = text.replace(
+        "tasks: [coarse,", "augment: {padding: 1, flip: false}, tasks: [{name: coarse, superclasses: [0, 1]},"
+    )
+    (complete,) = read_sweep(written(tmp_path, filled))
+    (tmp_path / "tiny-seed0").mkdir()
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(complete.config.to_yaml())
+    assert Job(entry, tmp_path).state == "waiting"
 
 
 def test_a_stopped_sweep_saves_its_run_and_goes_on_with_it(tmp_path: Path) -> None:

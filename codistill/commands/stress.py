@@ -40,7 +40,10 @@ def stress(
     hold for it: method=collaborative method.reliability=2. Can be stopped and started again.
     """
     recipe, keys = recipe_and_keys(arguments)
-    given = merged(read_recipe(recipe) if recipe else {}, read_overrides(keys))
+    overrides = read_overrides(keys)
+    if "seed" in overrides:
+        raise UserError("seed is what a collapse test varies: say how many seeds with --seeds.")
+    given = merged(read_recipe(recipe) if recipe else {}, overrides)
     counts = dict(_with_seeds(word, seeds) for word in poisons.split(","))
     names = [method.strip() for method in methods.split(",")]
     entries = stress_entries(given, names, counts, poisoned=poisoned, smaller=smaller)

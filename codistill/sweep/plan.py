@@ -47,10 +47,13 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> list[E
         raise UserError(f"seed is what a sweep varies: set seeds in '{path}'.")
     rows = _mapping(given.get("rows", {}), "rows", path) or {"": {}}
     points = list(_grid(_mapping(given.get("grid", {}), "grid", path), path))
+    seeds_of_all = given.get("seeds", [base["seed"]] if "seed" in base else 1)
     entries = []
     for row, own in rows.items():
         changes = dict(_mapping(own or {}, f"rows.{row}", path))
-        seeds = _seeds(changes.pop("seeds", given.get("seeds", 1)), path)
+        seeds = _seeds(changes.pop("seeds", seeds_of_all), path)
+        if "seed" in changes or "seed" in given.get("grid", {}):
+            raise UserError(f"In sweep '{path}': seed is not for rows or a grid to set. Say seeds, such as seeds: [5].")
         for labels, point in points:
             name = "_".join(filter(None, [str(row), *labels])) or path.stem
             if not _NAME.fullmatch(name):

@@ -154,6 +154,7 @@ def _cores() -> int:
 
 
 _GONE = object()  # what a key has that is no longer there
+_FILLED_IN = ("augment.padding", "augment.flip", "tasks.superclasses")  # by the data, where they are null
 
 
 def _check_same(run: Path, entry: Entry) -> None:
@@ -168,8 +169,8 @@ def _check_same(run: Path, entry: Entry) -> None:
 
 
 def _differing(now: Any, then: Any, key: str = "") -> list[str]:
-    if now is None:  # the data's to fill in, but for what is a section of its own
-        return [key] if isinstance(then, dict) else []
+    if now is None and key in _FILLED_IN:
+        return []
     if isinstance(now, dict) and isinstance(then, dict):
         names = [*now, *(name for name in then if name not in now)]  # a weight or factor that is gone does count
         inner = [_differing(now.get(name, _GONE), then.get(name), f"{key}.{name}" if key else name) for name in names]
