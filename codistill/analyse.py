@@ -155,4 +155,5 @@ def _save_fixed(folder: RunFolder, images: Images, raw: Raw, control: Path) -> N
         }
         for name in raw.students
     }
-    folder.save_outputs("fixed", tensors, {"control": str(control), "counts": counts, "sha256": raw.sha256})
+    about = {"control": str(control), "counts": counts, "sha256": raw.sha256, "control_sha256": alone.sha256}
+    folder.save_outputs("fixed", tensors, about)

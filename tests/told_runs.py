@@ -109,7 +109,7 @@ def analyse(folder: Path, students: tuple[str, ...], classes: tuple[str, ...], m
     if teacher:
         save_file(images, folder / "outputs" / "examples.safetensors", {"split": '"test"'})
         counts = {name: {"fixed": 8, "broken": 3, "images": 60} for name in students}
-        told = {"counts": json.dumps(counts), "control": '"runs/alone"', "sha256": "{}"}
+        told = {"counts": json.dumps(counts), "control": '"runs/alone"', "sha256": "{}", "control_sha256": "{}"}
         save_file(fixed, folder / "outputs" / "fixed.safetensors", told)
 
 

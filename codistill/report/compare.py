@@ -10,7 +10,7 @@ import yaml
 
 from codistill import run_files
 from codistill.errors import UserError
-from codistill.report.terms import comparable, differing, flatten, shown, terms_of
+from codistill.report.terms import comparable, differing, flatten, shown, terms_of, weights_alone
 
 ALONE = "independent"  # the method in which nobody teaches: the control
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d{6}_\d{3}_")  # how a run begins that was given no name
@@ -53,6 +53,7 @@ class Row(NamedTuple):
     settings: dict[str, Any]  # what else differs between the rows of this table
     runs: list[Path]
     flat: dict[str, Any]  # the configuration as keys joined by dots, without what is free
+    weights_alone: list[dict[str, Any]]  # of the losses that each student would have with nobody teaching
 
     @property
     def students(self) -> dict[str, list[float]]:
@@ -160,6 +161,7 @@ def _row(name: str, group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) ->
         settings={},
         runs=[run for run, _, _ in group],
         flat=flat,
+        weights_alone=weights_alone(config),
     )
 
 

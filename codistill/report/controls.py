@@ -4,14 +4,18 @@ What a method gains over its control is what teaching adds. A control on the sam
 with the same compute was trained for longer, until it had cost as much as the method.
 """
 
+import json
 import math
 import re
 import shlex
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
+from codistill import run_files
 from codistill.errors import unknown
 from codistill.report.compare import ALONE, Block, Row
+from codistill.report.terms import kept_alone
 
 NEAR = 0.1  # costs that differ by no more than this share are the same
 
@@ -80,7 +84,7 @@ def missing(block: Block) -> list[str]:
 
 def _command(row: Row, epochs: str) -> str:
     run = row.runs[0]
-    weights = " weights={}" if any(key.startswith("weights.") for key in row.flat) else ""  # of losses it has not
+    weights = words_of_weights(run_files.read_config(run))
     name = str(run.parent / re.sub(r"[^\w.+-]+", "_", f"{row.name}_alone{epochs}"))
     several = len(row.seeds) > 1
     seed = "$seed" if several else str(row.seeds[0])
@@ -89,8 +93,16 @@ def _command(row: Row, epochs: str) -> str:
     return f"for seed in {' '.join(map(str, row.seeds))}; do {command}; done" if several else command
 
 
+def words_of_weights(config: dict[str, Any]) -> str:
+    """What the command of a control says of ``weights``: those of losses that it has not are left out."""
+    kept = kept_alone(config)
+    return "" if kept == config.get("weights", {}) else f" {shlex.quote(f'weights={json.dumps(kept)}')}"
+
+
 def _alone(row: Row, rows: Sequence[Row]) -> list[Row]:
-    return [other for other in rows if other.method == ALONE and _same_tasks(other, row)]
+    """Those in the same order of images first: some methods have an order of their own, and no control in it."""
+    alone = [other for other in rows if other.method == ALONE and _same_tasks(other, row)]
+    return sorted(alone, key=lambda other: other.flat.get("order") != row.flat.get("order"))
 
 
 def _same_tasks(row: Row, other: Row) -> bool:
@@ -98,7 +110,9 @@ def _same_tasks(row: Row, other: Row) -> bool:
 
 
 def _task_keys(row: Row) -> dict[str, object]:
-    return {key: value for key, value in row.flat.items() if key == "tasks" or key.startswith("task.")}
+    """The tasks, their settings, and what they weigh beside the cross-entropy."""
+    own = {key: value for key, value in row.flat.items() if key == "tasks" or key.startswith("task.")}
+    return {**own, "weights": row.weights_alone}
 
 
 def _ratio_of_passes(row: Row, other: Row) -> float | None:

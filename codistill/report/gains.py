@@ -14,8 +14,9 @@ from codistill import run_files
 from codistill.analysis.raw import read_raw
 from codistill.errors import UserError
 from codistill.report.compare import ALONE
+from codistill.report.controls import words_of_weights
 from codistill.report.statistics import Interval, bootstrap, t_interval
-from codistill.report.terms import comparable
+from codistill.report.terms import comparable, weights_alone
 
 _TEACHING = ("method", "tasks", "weights")  # in which a run and its control differ, besides what is free
 
@@ -67,7 +68,7 @@ def find_control(run: Path, others: Sequence[Path]) -> Pair | None:
     for other in others:
         theirs = run_files.read_config(other)
         if is_control(theirs) and _terms(theirs) == _terms(config):
-            if theirs["tasks"] == config["tasks"]:
+            if theirs["tasks"] == config["tasks"] and weights_alone(theirs) == weights_alone(config):
                 return Pair(run, other, True)
             if not any(theirs["tasks"]):
                 without = without or Pair(run, other, False)
@@ -76,7 +77,7 @@ def find_control(run: Path, others: Sequence[Path]) -> Pair | None:
 
 def command_for_control(run: Path) -> str:
     """What makes the control of a run; weights of losses that it will not have are left out."""
-    weights = " weights={}" if run_files.read_config(run).get("weights") else ""
+    weights = words_of_weights(run_files.read_config(run))
     config, name = (shlex.quote(str(path)) for path in (run / "config.yaml", f"{run}-alone"))
     return f"codistill train {config} method={ALONE}{weights} run={name}"
 

@@ -5,7 +5,7 @@ import yaml
 from codistill.report import at_end, images
 from codistill.report.gains import Pair, command_for_control
 from codistill.report.parts import Section, Table, how_to_analyse, number
-from codistill.report.story import Story
+from codistill.report.story import Pictures, Story
 
 
 def contributions(story: Story) -> Section:
@@ -35,7 +35,7 @@ def fixed(story: Story, pair: Pair | None, control: Story | None) -> Section:
     if story.analysis and control.analysis:
         gains = at_end.class_gains(story.name, story.analysis, control.analysis)
         section.figures = [gains] if gains else []
-    if story.fixed is None:
+    if story.fixed is None or not _is_of(story.fixed, story, control):
         section.missing.append(("It needs both analysed together.", f"codistill analyse {pair.control} {pair.run}"))
         return section
     section.cards = images.fixed(story)
@@ -48,6 +48,12 @@ def fixed(story: Story, pair: Pair | None, control: Story | None) -> Section:
     caption = f"Test images that only the student has right (fixed), or only the control (broken); it is {control.name}"
     section.tables = [Table(caption, ["", "fixed", "broken", "of"], rows)]
     return section
+
+
+def _is_of(pictures: Pictures, story: Story, control: Story) -> bool:
+    """Whether both runs still have the weights that were looked at: another control fixes other images."""
+    looked_at = [pictures.about.get(key) for key in ("sha256", "control_sha256")]
+    return looked_at == [(of.summary or {}).get("sha256", {}) for of in (story, control)]
 
 
 def calibration(story: Story) -> Section:

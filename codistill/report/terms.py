@@ -1,6 +1,7 @@
 """What runs must have in common to compete, and what they may differ in: configurations as flat keys and values."""
 
 from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 # May differ between the runs of one row.
@@ -33,6 +34,39 @@ _LATER: dict[str, Any] = {
     "sync_batchnorm": False,
     "poison": None,
 }
+
+
+def weights_alone(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each student what its losses weigh when nobody teaches it: ``ce``, and those of its tasks."""
+    weights = config.get("weights", {})
+    return [
+        {
+            loss: weights.get(_key_of(f"{student}/{loss}", weights), usual)
+            for loss, usual in _losses_alone(tasks).items()
+        }
+        for student, tasks in zip(config["students"], config["tasks"], strict=True)
+    ]
+
+
+def kept_alone(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of ``weights`` that weighs something when nobody teaches: of the others there are no losses then."""
+    weights = config.get("weights", {})
+    losses = [
+        f"{student}/{loss}"
+        for student, tasks in zip(config["students"], config["tasks"], strict=True)
+        for loss in _losses_alone(tasks)
+    ]
+    heard = {_key_of(loss, weights) for loss in losses}
+    return {key: weight for key, weight in weights.items() if key in heard}
+
+
+def _losses_alone(tasks: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"ce": 1.0, **{task["name"]: task.get("weight") for task in tasks}}
+
+
+def _key_of(loss: str, weights: dict[str, Any]) -> str | None:
+    """The last match, as in the objective."""
+    return next((key for key in reversed(weights) if fnmatchcase(loss, key)), None)
 
 
 def comparable(config: dict[str, Any]) -> dict[str, Any]:

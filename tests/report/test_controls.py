@@ -10,6 +10,7 @@ from codistill.errors import UserError
 from codistill.recipe import load_config
 from codistill.report.compare import Block, compare
 from codistill.report.controls import check_reference, control, missing, reference, role
+from codistill.report.gains import command_for_control, find_control
 
 
 def only_block(runs: list[Path]) -> Block:
@@ -82,6 +83,45 @@ def test_the_command_for_a_missing_control_can_be_read_and_makes_it(tmp_path: Pa
     assert run == f"run={tmp_path / 'my runs'}/taught_alone-seed1"
     config = load_config(Path(words[0]), keys)
     assert (config.method.name, config.seed, config.epochs, config.weights) == ("independent", 1, 10, {})
+
+
+def test_a_control_weighs_its_losses_as_the_row_does(tmp_path: Path) -> None:
+    light = {"*/rotation": 0.1}
+    runs = [
+        write_run(tmp_path / "alone", 1, 1, method=ALONE),
+        write_run(tmp_path / "light_alone", 2, 2, method=ALONE, weights=light),
+        write_run(tmp_path / "taught", 3, 3, weights={"*/peers_kl": 2.0}),
+        write_run(tmp_path / "light", 4, 4, weights={**light, "a/peers_kl": 2.0}),
+    ]
+    block = only_block(runs)
+    assert {row.name: (control(row, block) or row).name for row in block.rows[2:]} == {
+        "taught": "alone",
+        "light": "light_alone",
+    }
+    pair = find_control(runs[3], runs[:2])
+    assert pair is not None
+    assert (pair.control, pair.same_tasks) == (runs[1], True)
+    assert find_control(runs[3], runs[:1]) is None
+
+
+def test_the_command_for_a_control_keeps_the_weights_of_losses_that_it_has(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "light", 1, 1, weights={"*": 2.0, "*/rotation": 0.1, "*/peers_kl": {"weight": 1, "over": 0}}
+    )
+    for line in (missing(only_block([run]))[0], command_for_control(run)):
+        words = shlex.split(line.partition("codistill train ")[2])
+        assert load_config(Path(words[0]), words[1:-1]).weights == {"*": 2.0, "*/rotation": 0.1}
+
+
+def test_a_control_in_the_same_order_of_images_comes_before_others(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "shuffled", 1, 1, method=ALONE, order="shuffled"),
+        write_run(tmp_path / "balanced", 2, 2, method=ALONE, order="balanced"),
+        write_run(tmp_path / "taught", 3, 3, order="balanced"),
+        write_run(tmp_path / "pairs", 3, 3, order="class_pairs"),
+    ]
+    block = only_block(runs)
+    assert [(control(row, block) or row).name for row in block.rows[2:]] == ["balanced", "shuffled"]
 
 
 def test_the_command_for_as_much_compute_names_the_epochs(tmp_path: Path) -> None:

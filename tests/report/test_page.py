@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -240,6 +241,16 @@ def test_raw_material_of_other_weights_is_not_shown(tmp_path: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, "sha256": {"a": "0" * 64, "b": "0" * 64}}))
     assert "class cat a:" not in text_of(make_page(run).html)
+
+
+def test_what_was_fixed_is_not_told_of_another_control(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    assert "only the student has right (fixed)" in text_of(make_page(tmp_path / "runs" / "together0").html)
+    summary = tmp_path / "runs" / "alone0" / "summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "sha256": {"a": "0" * 64, "b": "0" * 64}}))
+    text = text_of(make_page(tmp_path / "runs" / "together0").html)
+    assert "only the student has right (fixed)" not in text
+    assert "It needs both analysed together." in text
 
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it() -> None:
