@@ -21,6 +21,12 @@ _SUMMARY = {
     "seconds": _NUMBER,
     "seed": int,
 }
+_NO_STUDENTS = ("teacher", "ensemble", "students' mean", "run", "method", "tasks", "seeds", "training-only parameters")
+
+
+def told_apart(student: str) -> str:
+    """What a student is called among figures that are not students': ``student teacher`` if its name is theirs."""
+    return f"student {student}" if student in _NO_STUDENTS else student
 
 
 def read_bytes(run: Path, name: str) -> bytes:

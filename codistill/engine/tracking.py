@@ -14,6 +14,7 @@ from typing import Any
 
 from codistill.engine import durable
 from codistill.errors import UserError
+from codistill.run_files import told_apart
 
 # W&B would also send what is printed, the machine's load, and what it finds out about machine and source.
 _WANDB_FIGURES_ONLY = {
@@ -134,7 +135,8 @@ def accuracies(split: str, accuracy: Mapping[str, Any] | None) -> dict[str, floa
     """Accuracies in percent, by name: ``test/a`` for student a, ``test/ensemble``, ``test/teacher`` if there is one."""
     if accuracy is None:
         return {}
-    named = {"teacher": accuracy["teacher"], "ensemble": accuracy["ensemble"], **accuracy["students"]}
+    students = {told_apart(name): percent for name, percent in accuracy["students"].items()}
+    named = {"teacher": accuracy["teacher"], "ensemble": accuracy["ensemble"], **students}
     return {f"{split}/{name}": percent for name, percent in named.items() if percent is not None}
 
 

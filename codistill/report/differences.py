@@ -25,7 +25,7 @@ class Measure(NamedTuple):
     selected: bool = False  # of the epoch that is best on validation images, not of the last
 
     def label(self, students: Sequence[str]) -> str:
-        name = students[self.place] if self.kind == "student" else self.kind
+        name = run_files.told_apart(students[self.place]) if self.kind == "student" else self.kind
         return f"{name}, selected" if self.selected else name
 
     def values(self, row: Row) -> list[float] | None:

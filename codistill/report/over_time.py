@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from codistill.report.drawing import Figure, draw, epochs_axis, label_ends, limits, short
 from codistill.report.palette import DASHES, LIGHT, series
+from codistill.run_files import told_apart
 
 Lines = Mapping[str, Sequence[float | None]]  # name -> a value per epoch
 MOST_TERMS = 7  # kinds of losses in one figure; the rest is summed
@@ -21,9 +22,9 @@ def accuracy(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[s
         return None
     found = [epoch["validation_accuracy"] for epoch in seen]
     lines: dict[str, list[float | None]] = {
-        name: [accuracy["students"].get(name) for accuracy in found] for name in students
+        told_apart(name): [accuracy["students"].get(name) for accuracy in found] for name in students
     }
-    looks = {name: _look(place) for place, name in enumerate(students)}
+    looks = {name: _look(place) for place, name in enumerate(lines)}
     if found[-1].get("teacher") is not None:
         lines["teacher"], looks["teacher"] = [accuracy.get("teacher") for accuracy in found], _TEACHER
     lines["ensemble"], looks["ensemble"] = [accuracy.get("ensemble") for accuracy in found], _ENSEMBLE

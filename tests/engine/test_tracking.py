@@ -17,7 +17,7 @@ from codistill.config import RunConfig, make_config
 from codistill.engine import checkpoint, tracking
 from codistill.engine.recorder import Recorder
 from codistill.engine.stopping import Stopped
-from codistill.engine.tracking import Trackers, figures, flat
+from codistill.engine.tracking import Trackers, accuracies, figures, flat
 from codistill.run_files import read_metrics, read_summary
 
 SHORT = {
@@ -375,3 +375,9 @@ def test_wandb_offline_mlflow_and_trackio_hold_a_run_in_local_files(
     logs = storage.get_logs("codistill", "run", run_id=record["id"])
     assert [(log["step"], log["losses/total"]) for log in logs if "losses/total" in log] == losses
     assert len(list(tmp_path.glob(f"wandb/offline-run-*-{ids['wandb']}"))) == 2
+
+
+def test_a_student_that_is_called_teacher_hides_no_teacher() -> None:
+    found = {"students": {"teacher": 70.0, "b": 60.0}, "teacher": 80.0, "ensemble": 75.0}
+    told = {"test/teacher": 80.0, "test/student teacher": 70.0, "test/b": 60.0, "test/ensemble": 75.0}
+    assert accuracies("test", found) == told

@@ -147,6 +147,14 @@ def test_the_table_shows_the_difference_of_the_mean_with_its_interval(tmp_path: 
     assert "mean vs. taught" in markdown(tables(compare(runs), "taught"))
 
 
+def test_a_student_that_is_called_teacher_or_run_keeps_a_column_of_its_own(tmp_path: Path) -> None:
+    students = {"teacher": "resnet8", "run": "resnet8"}
+    run = write_run(tmp_path / "taught", 71, 80, students=students)
+    table = tables(compare([run]))[0]
+    found = dict(zip(table.header, table.cells[0], strict=True))
+    assert (found["run"], found["student teacher"], found["student run"]) == ("taught", "71.00", "80.00")
+
+
 def test_latex_is_escaped_and_has_as_many_columns_everywhere(tmp_path: Path) -> None:
     runs = [*write_seeds(tmp_path, "50%_&_more", [51.0, 53.0]), *write_seeds(tmp_path, "alone", [50, 51], method=ALONE)]
     page = latex(tables(compare(runs), "50%_&_more"))
