@@ -30,7 +30,7 @@ def load_student(path: str | Path, *, run_factory: bool = False) -> tuple[Studen
         if is_foreign(name) and not name.startswith(TIMM) and not run_factory:
             raise UserError(
                 f"'{path}' is a student of the factory '{name}'. Loading it runs that function: if you trust the file, "
-                "say load_student(path, run_factory=True)."
+                "add --trust, or in Python say load_student(path, run_factory=True)."
             )
         height, width = facts["image_size"]
         backbone = make_backbone(facts["model"], (height, width), pretrained=False)

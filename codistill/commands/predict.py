@@ -29,7 +29,10 @@ def predict(
     student: Annotated[
         str | None, typer.Option(help="Of a run; default: the best by validation accuracy.", show_default=False)
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Run an export to torch, which is a program.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run an export to torch, which is a program, or the factory of your own model."),
+    ] = False,
 ) -> None:
     """Classes and probabilities of images, by an export or a student of a run.
 

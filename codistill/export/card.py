@@ -55,6 +55,13 @@ _CODE = {
     ),
 }
 
+_CODE["own"] = (
+    _CODE["codistill"][0],
+    _CODE["codistill"][1].replace(
+        'load_student("model.safetensors")',
+        'load_student("model.safetensors", run_factory=True)  # runs your factory',
+    ),
+)
 _SHOWN_CLASSES = 20
 
 
@@ -88,7 +95,9 @@ def card(facts: Mapping[str, Any]) -> str:
 
 def code(facts: Mapping[str, Any]) -> str:
     """Plain code that prints the class of image.png, to be run in the export's folder."""
-    kind = facts["network"]["library"] if facts["format"] == "safetensors" else facts["format"]
+    kind = facts["format"]
+    if kind == "safetensors":
+        kind = "own" if ":" in facts["network"]["name"] else facts["network"]["library"]
     imports, answer = _CODE[kind]
     resize = facts["preprocessing"]["resize"]
     if resize == "crop":

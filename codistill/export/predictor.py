@@ -98,7 +98,7 @@ def open_predictor(place: str | Path, student: str | None = None, *, trust: bool
         check_file(path, sha256)
     from codistill.export import torch_runtime
 
-    answer, facts = torch_runtime.student_file(path)
+    answer, facts = torch_runtime.student_file(path, trust=trust)
     height, width = facts["image_size"]
     return Predictor(
         answer, facts["class_names"], (height, width), facts.get("resize", "squash")

@@ -16,14 +16,15 @@ Answer = Callable[[Floats], Floats]  # pixels in [0, 1] (B, 3, H, W) -> logits (
 def open_network(export: Export, *, trust: bool = False) -> Answer:
     """Raises UserError for a file that cannot be run here.
 
-    trust: needed for ``model.pt2``. That is a program, and ``torch.export.load`` runs code that one may hold.
+    trust: needed for ``model.pt2``, which is a program (``torch.export.load`` runs code that one may hold), and for
+    weights of a user's own factory, which is run.
     """
     if export.format == "onnx":
         return _onnx(export)
     from codistill.export import torch_runtime
 
     if export.format == "safetensors":
-        return torch_runtime.weights(export)
+        return torch_runtime.weights(export, trust=trust)
     if not trust:
         raise UserError(
             f"'{export.file}' is a program, and PyTorch may run code that such a file holds. If you wrote it or trust "

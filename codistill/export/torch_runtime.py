@@ -18,9 +18,9 @@ from codistill.saved import load_student
 from codistill.weights import load_weights
 
 
-def student_file(path: Path) -> tuple[Answer, dict[str, Any]]:
-    """A student's file of a run -> its answer, and its facts."""
-    student, facts = load_student(path)
+def student_file(path: Path, *, trust: bool = False) -> tuple[Answer, dict[str, Any]]:
+    """A student's file of a run -> its answer, and its facts. trust: needed for one of a user's own factory."""
+    student, facts = load_student(path, run_factory=trust)
     return _answer(Deployed(OneStudent(student), facts["mean"], facts["std"])), facts
 
 
@@ -32,8 +32,8 @@ def program(path: Path) -> Answer:
         raise UserError(f"'{path}' cannot be run: {str(error).splitlines()[0]}") from error
 
 
-def weights(export: Export) -> Answer:
-    """``model.safetensors``, in the network that ``model.json`` names."""
+def weights(export: Export, *, trust: bool = False) -> Answer:
+    """``model.safetensors``, in the network that ``model.json`` names; trust: needed for a user's own factory."""
     place = export.folder / "model.json"
     try:
         model = json.loads(place.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def weights(export: Export) -> Answer:
     if library == "timm":
         network = _timm(export, name, settings)
     else:
-        student, _ = load_student(export.file)
+        student, _ = load_student(export.file, run_factory=trust)
         network = OneStudent(student)
     preprocessing = export.facts["preprocessing"]
     return _answer(Deployed(network, preprocessing["mean"], preprocessing["std"]).eval())

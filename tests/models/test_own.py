@@ -1,13 +1,17 @@
 """A user's own backbone, named by module and function."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cohorts import Silent
+from PIL import Image
 
 from codistill import UserError, load_student, runs
 from codistill.config import make_config
+from codistill.export import export
+from codistill.export.predictor import open_predictor
 from codistill.models import make_backbone
 
 NETS = """
@@ -25,6 +29,16 @@ def nothing():
 
 PI = 3.14
 """
+
+
+GIVEN: dict[str, Any] = {
+    "students": [{"name": "own_nets:make", "width": 12}, "resnet8"],
+    "tasks": "none",
+    "method": "dml",
+    "data": {"name": "digits", "per_class": 4},
+    "batch_size": 20,
+    "epochs": 1,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -51,17 +65,26 @@ def test_what_makes_no_backbone_is_explained(model: Any, message: str) -> None:
         make_backbone(model)
 
 
+def test_a_student_of_ones_own_is_exported_and_predicts_for_who_trusts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, made = tmp_path / "run", tmp_path / "made"
+    runs.train(make_config(GIVEN), run, Silent())
+    assert export(run, to="safetensors", student="own_nets_make", out=made).facts["parity"]["equal_answers"] == 100.0
+    for place in (run, made):
+        student = None if place == made else "own_nets_make"
+        with pytest.raises(UserError, match="Loading it runs that function: if you trust the file, add --trust"):
+            open_predictor(place, student)
+        assert open_predictor(place, student, trust=True).class_names == list("0123456789")
+    monkeypatch.chdir(made)
+    Image.new("RGB", (8, 8)).save("image.png")
+    exec(re.search(r"```python\n(.*?)```", (made / "README.md").read_text(), re.DOTALL)[1], {})  # type: ignore[index]
+    assert capsys.readouterr().out.strip() in list("0123456789")
+
+
 def test_a_student_of_ones_own_trains_and_is_loaded_by_who_trusts_the_file(tmp_path: Path) -> None:
-    given = {
-        "students": [{"name": "own_nets:make", "width": 12}, "resnet8"],
-        "tasks": "none",
-        "method": "dml",
-        "data": {"name": "digits", "per_class": 4},
-        "batch_size": 20,
-        "epochs": 1,
-    }
     run = tmp_path / "run"
-    summary = runs.train(make_config(given), run, Silent())
+    summary = runs.train(make_config(GIVEN), run, Silent())
     assert list(runs.read_run_config(run).students) == ["own_nets_make", "resnet8"]
     assert runs.evaluate_run(run)[0]._asdict() == summary["test_accuracy"]
     file = run / "students" / "own_nets_make.safetensors"
