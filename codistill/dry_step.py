@@ -4,6 +4,7 @@ FLOPs are those of matrix products, convolutions and attention, as ``torch.utils
 multiply-add is two. Only forward passes are counted; a backward pass costs about twice as many.
 """
 
+from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from codistill.engine.runtime import Runtime
 from codistill.look import one_by_one
 from codistill.student import Student
 
-IMAGES = 8  # costs grow with their number, but for losses that compare images with each other, which cost little
+FEWEST, MOST = 8, 40  # images: costs grow with them, but for losses that compare images, which cost little
 
 
 class Counts(NamedTuple):
@@ -31,8 +32,9 @@ class Counts(NamedTuple):
 
 def dry_step(cohort: Cohort, image_shape: tuple[int, int, int], num_classes: int, runtime: Runtime) -> Counts:
     """Count a step of a cohort that lies on the CPU, for images of (C, H, W). It is left as it was."""
-    images = torch.randn(IMAGES, *image_shape, generator=torch.Generator().manual_seed(0))
-    numbers = torch.arange(IMAGES)
+    count = _images_for([task.fraction for own in cohort.tasks.values() for task in own.values()])
+    images = torch.randn(count, *image_shape, generator=torch.Generator().manual_seed(0))
+    numbers = torch.arange(count)
     labels = numbers // 2 % num_classes  # pairs, for losses that compare images of one class
     batch = Batch(images, labels, (images,) * (cohort.augmentations - 1), numbers)
 
@@ -60,9 +62,9 @@ def dry_step(cohort: Cohort, image_shape: tuple[int, int, int], num_classes: int
     for buffer, value in before:
         buffer.copy_(value)
 
-    by_name = {name: sum(kinds.values()) // IMAGES for name, kinds in found.get_flop_counts().items()}
+    by_name = {name: sum(kinds.values()) // count for name, kinds in found.get_flop_counts().items()}
     parts = {name.removeprefix(f"{type(cohort).__name__}."): flops for name, flops in by_name.items()}
-    return Counts(parts.pop("Global"), parts, sum(kept.values()) // IMAGES)
+    return Counts(parts.pop("Global"), parts, sum(kept.values()) // count)
 
 
 def flops_of_pass(student: Student, image_shape: tuple[int, int, int]) -> int:
@@ -72,6 +74,15 @@ def flops_of_pass(student: Student, image_shape: tuple[int, int, int]) -> int:
         student.eval()(torch.zeros(1, *image_shape))
     student.train(was_training)
     return found.get_total_flops()
+
+
+def _images_for(fractions: Iterable[float]) -> int:
+    """The fewest pairs of which each fraction is a whole number, two or more; ``MOST`` if there is no such number."""
+    fractions = list(fractions)
+    for count in range(FEWEST, MOST, 2):
+        if all(share * count >= 2 and (share * count) % 1 == 0 for share in fractions):
+            return count
+    return MOST
 
 
 def _counting() -> FlopCounterMode:

@@ -125,7 +125,7 @@ def build(
     facts = {
         "class_names": splits.train.class_names,
         "image_size": size,
-        "resize": config.data.resize,
+        "resize": "squash" if config.data.image_size is None else config.data.resize,  # images of one size stay whole
         "mean": mean,
         "std": std,
     }

@@ -50,6 +50,12 @@ def test_one_backward_equals_one_per_student() -> None:
     torch.testing.assert_close(gradients(cohort), together, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("task", ["simclr", "contrastive", "reconstruction"])
+def test_a_task_on_a_part_of_a_small_batch_still_has_two_images_to_compare(task: str) -> None:
+    cohort, _ = make_cohort(TWO, [task, None], fractions={"a": 0.25}, view_statistics="clean_only")
+    assert cohort(make_batch(4))[f"a/{task}"].item() > 0
+
+
 def test_each_view_is_made_once_and_each_student_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from codistill import cohort as module
 

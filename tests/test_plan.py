@@ -71,6 +71,7 @@ def test_parameters_are_those_of_the_cohort() -> None:
     [
         {"tasks": ["rotation", "simclr"]},
         {"tasks": [[{"name": "rotation", "fraction": 0.5}, "supcon"], "jigsaw"]},
+        {"tasks": [{"name": "rotation", "fraction": 0.1}, {"name": "colour", "fraction": 0.15}]},
         {"method": "hssakd", "tasks": "none"},  # lessons on all quarter turns
         {"method": "pcl", "tasks": "none"},  # copies of the students
         {"method": "dml", "tasks": "rotation", "view_statistics": "clean_only"},

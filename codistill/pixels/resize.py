@@ -20,10 +20,10 @@ def resize(pixels: Pixels, size: tuple[int, int], how: str = "squash") -> Pixels
     An area is of all pixels that an output pixel touches; a bilinear value lies between pixel centres. Both are
     rounded to the nearest integer, halves to even. Halving the size is the mean of 2x2 pixels.
     """
-    if how == "crop":
-        pixels = _central_square(pixels)
     if pixels.shape[:2] == size:
         return pixels
+    if how == "crop":
+        pixels = _central_square(pixels)
     rows, weights = _sums(pixels, size[0])
     sums, weights_across = _sums(rows.swapaxes(0, 1), size[1])
     # Sums and weights are integers below 2^53: the quotient is rounded once, so that a half is seen as a half.

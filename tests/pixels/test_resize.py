@@ -44,6 +44,7 @@ def test_a_crop_is_the_central_square_of_the_shorter_side() -> None:
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     pixels = image(6, 5)
     assert resize(pixels, (6, 5)) is pixels
+    assert resize(pixels, (6, 5), "crop") is pixels, "it was trained on whole"
 
 
 def test_the_data_sets_resize_as_prediction_does() -> None:
