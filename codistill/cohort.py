@@ -174,6 +174,11 @@ class Cohort(nn.Module):
         return tasks + [f"the method's lesson '{name}'" for name in self.teachers if self._teacher(name).one_label]
 
     @property
+    def fractions(self) -> list[float]:
+        """Of the batch that each task runs on."""
+        return [cast(Task, task).fraction for own in self.tasks.values() for task in cast(nn.ModuleDict, own).values()]
+
+    @property
     def _second(self) -> int:
         """The number of the augmentation that the view "second" shows: the one after the students' own."""
         return len(self.students) if self.method.own_augmentations else 1

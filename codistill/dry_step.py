@@ -32,7 +32,7 @@ class Counts(NamedTuple):
 
 def dry_step(cohort: Cohort, image_shape: tuple[int, int, int], num_classes: int, runtime: Runtime) -> Counts:
     """Count a step of a cohort that lies on the CPU, for images of (C, H, W). It is left as it was."""
-    count = _images_for([task.fraction for own in cohort.tasks.values() for task in own.values()])
+    count = _images_for(cohort.fractions)
     images = torch.randn(count, *image_shape, generator=torch.Generator().manual_seed(0))
     numbers = torch.arange(count)
     labels = numbers // 2 % num_classes  # pairs, for losses that compare images of one class
