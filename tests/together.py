@@ -32,7 +32,8 @@ def together(count: int, function: Callable[..., Any], *arguments: Any) -> list[
             process.join(PATIENCE)
             if process.exitcode is None:
                 process.kill()
-        assert [process.exitcode for process in processes] == [0] * count, "what they said is on stderr"
+        codes = [process.exitcode for process in processes]
+        assert codes == [0] * count, f"exit codes {codes}, below 0 a signal; what they said is on stderr"
         return [torch.load(Path(folder, f"{rank}.pt"), weights_only=False) for rank in range(count)]
 
 
