@@ -70,12 +70,9 @@ def test_what_is_wrong_with_a_sweep_is_said_before_anything_is_trained(tmp_path:
 
 
 def test_the_seed_of_the_base_holds_unless_seeds_are_said(tmp_path: Path) -> None:
-    said, unsaid = (
-        SHORT.replace("{epochs", "{seed: 7, epochs") + "seeds: 2",
-        SHORT.replace("{epochs", "{seed: 7, epochs"),
-    )
-    assert [entry.config.seed for entry in read_sweep(written(tmp_path, unsaid))] == [7]
-    assert [entry.config.seed for entry in read_sweep(written(tmp_path, said))] == [0, 1]
+    text = SHORT.replace("{epochs", "{seed: 7, epochs")
+    assert [entry.config.seed for entry in read_sweep(written(tmp_path, text))] == [7]
+    assert [entry.config.seed for entry in read_sweep(written(tmp_path, text + "seeds: 2"))] == [0, 1]
 
 
 def test_the_seed_is_not_for_the_command_line_to_set(tmp_path: Path) -> None:

@@ -70,10 +70,9 @@ class HubData(Source):
         self._splits = {
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
-        if loaded.class_folders and any(None in rows[self._label][:] for rows in self._splits.values()):
-            raise no_labels(name)  # the folders of images are splits
+        self._class_folders = loaded.class_folders
         self.class_names, self._labels = self._read_labels(self._label)
-        if self._path is not None and loaded.class_folders:
+        if self._path is not None and self._class_folders:
             self.warnings += self._check_folder(self._path)
 
     @property
@@ -144,6 +143,8 @@ class HubData(Source):
         import datasets
 
         raw = {split: rows.with_format(None)[column][:] for split, rows in self._splits.items()}
+        if self._class_folders and any(None in cells for cells in raw.values()):
+            raise no_labels(self._name)  # the folders of images are splits
         kind = self._splits["train"].features[column]
         named = isinstance(kind, datasets.ClassLabel)
         values = list(range(len(kind.names))) if named else sorted_values(self._name, raw)

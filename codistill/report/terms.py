@@ -40,28 +40,23 @@ def weights_alone(config: dict[str, Any]) -> list[dict[str, Any]]:
     """For each student what its losses weigh when nobody teaches it: ``ce``, and those of its tasks."""
     weights = config.get("weights", {})
     return [
-        {
-            loss: weights.get(_key_of(f"{student}/{loss}", weights), usual)
-            for loss, usual in _losses_alone(tasks).items()
-        }
-        for student, tasks in zip(config["students"], config["tasks"], strict=True)
+        {loss: weights.get(_key_of(f"{student}/{loss}", weights), usual) for loss, usual in losses.items()}
+        for student, losses in _losses_alone(config).items()
     ]
 
 
 def kept_alone(config: dict[str, Any]) -> dict[str, Any]:
     """The part of ``weights`` that weighs something when nobody teaches: of the others there are no losses then."""
     weights = config.get("weights", {})
-    losses = [
-        f"{student}/{loss}"
-        for student, tasks in zip(config["students"], config["tasks"], strict=True)
-        for loss in _losses_alone(tasks)
-    ]
-    heard = {_key_of(loss, weights) for loss in losses}
+    names = (f"{student}/{loss}" for student, losses in _losses_alone(config).items() for loss in losses)
+    heard = {_key_of(name, weights) for name in names}
     return {key: weight for key, weight in weights.items() if key in heard}
 
 
-def _losses_alone(tasks: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"ce": 1.0, **{task["name"]: task.get("weight") for task in tasks}}
+def _losses_alone(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By student: what each of its losses weighs unless ``weights`` says otherwise."""
+    of_students = zip(config["students"], config["tasks"], strict=True)
+    return {student: {"ce": 1.0, **{task["name"]: task.get("weight") for task in own}} for student, own in of_students}
 
 
 def _key_of(loss: str, weights: dict[str, Any]) -> str | None:
