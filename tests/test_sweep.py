@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from codistill import UserError
+from codistill.cli import app
 from codistill.engine.stopping import StopRequest
 from codistill.recipe import read_overrides
 from codistill.runs import ADDED_LATER
@@ -102,9 +104,9 @@ def test_a_failed_run_stops_no_other_and_what_is_finished_is_not_trained_again(t
     assert "Failed: bad-seed0: Training diverged" in " ".join(done.stderr.split())
     summary = tmp_path / "out" / "good-seed0" / "summary.json"
     before = summary.read_bytes()
-    again = sweep(path, tmp_path / "out", "--list")
-    assert again.returncode == 0
-    assert "finished" in again.stdout
+    listed = CliRunner().invoke(app, ["sweep", str(path), "--out", str(tmp_path / "out"), "--list"])
+    assert listed.exit_code == 0
+    assert "finished" in listed.stdout
     path.write_text(SHORT + "rows: {good: {}, late: {optimizer.lr: 0.05}}")
     assert sweep(path, tmp_path / "out").returncode == 0
     assert summary.read_bytes() == before
