@@ -148,7 +148,7 @@ def _figure(pairs: Sequence[Pair], measure: Measure) -> Figure:
             axes.plot(x, y, marker, color=colour, label=name)
         for pair in pairs:
             axes.annotate(
-                "+".join(task[:3] for task in pair.tasks),
+                "+".join(task if task == "none" else task[:3] for task in pair.tasks),
                 (measure.of(pair), pair.gain),
                 xytext=(4, 3),
                 textcoords="offset points",
