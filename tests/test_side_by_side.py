@@ -151,8 +151,10 @@ def test_compiled_students_side_by_side_lose_what_eager_ones_lose(two_threads: N
 
 
 def test_a_process_can_compile_more_cohorts_than_the_limit_on_recompilations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    for model in ("cnn", "resnet8", "cnn"):
-        cohort, _ = make_cohort({"a": model, "b": model}, [None, None], "dml")
-        Runtime(torch.device("cpu"), compile=True).compiled(cohort)(make_batch())
+    # PyTorch's own patch: pytest would delete the limit afterwards, which is no attribute of the module's dictionary,
+    # and nothing would compile in this process any more.
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for model in ("cnn", "resnet8", "cnn"):
+            cohort, _ = make_cohort({"a": model, "b": model}, [None, None], "dml")
+            Runtime(torch.device("cpu"), compile=True).compiled(cohort)(make_batch())
