@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from codistill.config import make_config
     from codistill.distill.distill import Distill
     from codistill.errors import UserError
+    from codistill.finished import evaluate_run
     from codistill.method import Lesson, Method
     from codistill.objective import Objective, Ramp
-    from codistill.runs import evaluate_run, train
+    from codistill.runs import train
     from codistill.saved import load_student
     from codistill.student import Student, StudentOutput, StudentShape, observe_shapes
     from codistill.tasks.task import Task
@@ -45,7 +46,7 @@ __all__ = [
 # Where they are, the quickest to import first.
 _MODULES = (
     *("errors", "batch", "objective", "student", "teacher", "method", "distill.distill", "tasks.task"),
-    *("cohort", "saved", "config", "runs"),
+    *("cohort", "saved", "config", "finished", "runs"),
 )
 
 

@@ -25,9 +25,9 @@ from codistill.engine.run_folder import RunFolder
 from codistill.engine.stage_cka import stage_cka
 from codistill.errors import UserError
 from codistill.experiment import Experiment
+from codistill.finished import rebuild, save_outputs
 from codistill.methods.cpm import CollaborativeProcessing
 from codistill.methods.cpm_maps import CpmMaps, cpm_maps
-from codistill.runs import rebuild, save_outputs
 
 VERSION = 1  # of analysis.json
 MOST_FIXED = 24  # images that are kept of those which the control got wrong

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from codistill import __version__, run_files, runs
+from codistill import __version__, finished, run_files, runs
 from codistill.config import make_config
 from codistill.data.cache_entry import cache_folder
 from codistill.data.hub import download_folder
@@ -57,7 +57,7 @@ def check_resume() -> tuple[str, str | None]:
         whole, broken = Path(folder) / "whole", Path(folder) / "broken"
         runs.train(make_config(TINY), whole, Silent())
         _train_and_kill(whole / "config.yaml", broken)
-        runs.train(runs.read_run_config(broken), broken, Silent(), resume=True)
+        runs.train(finished.read_run_config(broken), broken, Silent(), resume=True)
         facts = _facts(whole)
         files = Counter(name.split(": ")[0] for name in facts)
         return ", ".join(f"{file} ({count})" for file, count in files.items()), first_difference(whole, broken)

@@ -1,11 +1,12 @@
 """From a configuration to everything that a run needs, built and found to fit together before anything is trained."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
 
+from codistill.advice import warnings_of_cohort, warnings_of_data, warnings_of_optimizer
+from codistill.assembly import build_cohort
 from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.config import RunConfig, TaskConfig
@@ -17,8 +18,6 @@ from codistill.data import (
     augmentation,
     channel_statistics,
     fingerprint,
-    imbalance,
-    is_grey,
     open_source,
     padded_bytes,
     prepare,
@@ -28,17 +27,13 @@ from codistill.data import (
 from codistill.engine.processes import ALONE, Processes
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.errors import UserError
-from codistill.methods import METHODS
-from codistill.models import Model, make_backbone, name_and_settings
+from codistill.models import make_backbone
 from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
 from codistill.poison import wrong_labels
-from codistill.student import Statistics, Student, StudentShape, observe_shapes
-from codistill.tasks import TASKS, Task
+from codistill.student import Student
 
 SAMPLE = 1000  # validation images that are enough to see whether students collapse
-HIGH_FOR_ADAMW = 0.02  # a learning rate
-HIGH_FOR_SGD = 0.01  # a weight decay
 
 
 @dataclass(frozen=True)
@@ -139,9 +134,9 @@ def build(
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
     warnings = [
         *source.warnings,
-        *_data_warnings(splits.train, cohort, config.order),
-        *_warnings(cohort, runtime),
-        *_optimizer_warnings(config),
+        *warnings_of_data(splits.train, cohort, config.order),
+        *warnings_of_cohort(cohort, runtime),
+        *warnings_of_optimizer(config.optimizer),
         *warnings_of_models(config.students, backbones, size),
     ]
     return Experiment(
@@ -193,47 +188,6 @@ def fresh_student(experiment: Experiment, name: str) -> Student:
         return Student(backbone, len(facts["class_names"]), (facts["mean"], facts["std"]))
 
 
-def build_cohort(
-    config: RunConfig,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    data_statistics: Statistics | None = None,
-    pretrained: bool = True,
-) -> tuple[Cohort, Objective]:
-    """The cohort of a configuration and its objective. Students come first: their weights depend on the seed alone."""
-    size = image_shape[1:]
-    students = {
-        name: Student(make_backbone(model, size, pretrained=pretrained), num_classes, data_statistics)
-        for name, model in config.students.items()
-    }
-    shapes = {name: _look_once(student, image_shape, config.students[name]) for name, student in students.items()}
-    tasks = {
-        name: {task.name: _build_task(task, shapes[name]) for task in own}
-        for name, own in config.tasks_of_students.items()
-    }
-    method = METHODS[config.method.name](shapes, **config.method.settings)
-    cohort = Cohort(students, tasks, method, config.view_statistics)
-    return cohort, Objective(config.objective_weights(method.weights))
-
-
-def _look_once(student: Student, image_shape: tuple[int, int, int], model: Model) -> StudentShape:
-    try:
-        return observe_shapes(student, image_shape)
-    except Exception as error:  # of a foreign model's own code
-        name, _ = name_and_settings(model)
-        _, height, width = image_shape
-        raise UserError(
-            f"Model '{name}' cannot see images of {width} x {height} pixels: {str(error).strip().splitlines()[0]} "
-            "If it is made for others, set data.image_size."
-        ) from error
-
-
-def _build_task(config: TaskConfig, shape: StudentShape) -> Task:
-    task = TASKS[config.name](shape, **config.settings)
-    task.fraction = config.fraction
-    return task
-
-
 def _fill_in(config: RunConfig, size: tuple[int, int], flip: bool) -> RunConfig:
     augment = config.augment
     padding = augment.padding
@@ -262,51 +216,6 @@ def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
             f"{mixing} gives images two labels each, but {needy[0]} needs images of one. Set {mixing} to 0, or leave "
             f"{needy[0]} out."
         )
-
-
-def _data_warnings(images: Images, cohort: Cohort, order: str) -> list[str]:
-    warnings = [imbalance(images)] if order != "balanced" else []
-    if is_grey(images):
-        warnings += [
-            f"The images are grey: task '{name}' of student '{student}', which tells orders of colours apart, can "
-            "learn nothing from them."
-            for student, tasks in cohort.tasks.items()
-            for name, task in cast(nn.ModuleDict, tasks).items()
-            if any(view.startswith("colour") for view in cast(Task, task).views)
-        ]
-    return [warning for warning in warnings if warning is not None]
-
-
-def _optimizer_warnings(config: RunConfig) -> list[str]:
-    optimizer = config.optimizer
-    if optimizer.name == "sgd" and optimizer.weight_decay >= HIGH_FOR_SGD:
-        return [
-            f"optimizer.weight_decay={optimizer.weight_decay:g} is one for adamw: with sgd weights shrink faster than "
-            "they learn. 0.0001 to 0.0005 is common."
-        ]
-    if optimizer.name == "adamw" and optimizer.lr >= HIGH_FOR_ADAMW:
-        return [
-            f"optimizer.lr={optimizer.lr:g} is a rate for sgd: with adamw networks hardly learn anything at it. Begin "
-            "with 0.001, or with 0.0001 for pretrained students."
-        ]
-    return []
-
-
-def _warnings(cohort: Cohort, runtime: Runtime) -> list[str]:
-    warnings = []
-    if runtime.precision == "fp16" and runtime.device.type == "cpu":
-        warnings.append(
-            "precision=fp16 is slow on a CPU, slower than fp32: it is meant for GPUs without bf16. Set precision=fp32."
-        )
-    for one, other in cohort.identical_peers():
-        warnings.append(f"Peers are identical: students '{one}' and '{other}' start from the same weights.")
-    students, training_only = cohort.parameter_counts()
-    if training_only > sum(students.values()):
-        warnings.append(
-            f"The parts for training only have {training_only:,} parameters, more than the students together "
-            f"({sum(students.values()):,}). They leave after training, but they cost memory and time until then."
-        )
-    return warnings
 
 
 def dry_step(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:

@@ -19,10 +19,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
+from codistill.assembly import build_cohort
 from codistill.config import RunConfig
 from codistill.dry_step import dry_step
 from codistill.engine.runtime import Runtime
-from codistill.experiment import build_cohort
 from codistill.report.compare import ALONE, Row, compare, mean_and_deviation
 from codistill.report.drawing import Figure, draw, spread
 from codistill.report.palette import LIGHT, MUTED

@@ -12,7 +12,7 @@ from cohorts import Silent
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from codistill import UserError, runs
+from codistill import UserError, finished, runs
 from codistill.analyse import analyse_run
 from codistill.analysis.raw import read_answers, read_raw
 from codistill.config import make_config
@@ -73,7 +73,7 @@ def test_a_run_saves_what_everybody_says_of_every_test_image(trained: Path) -> N
     assert {name: own.shape for name, own in raw.logits.items()} == dict.fromkeys(("a", "b", "cpm"), (599, 10))
     assert {name: own.shape for name, own in raw.embeddings.items()} == dict.fromkeys(("a", "b"), (599, 64))
     size = (trained / "outputs" / "test.safetensors").stat().st_size
-    promised = outputs.size(runs.rebuild(trained, "cpu")[0].cohort, 599, 10)
+    promised = outputs.size(finished.rebuild(trained, "cpu")[0].cohort, 599, 10)
     assert promised < size < promised + 3000  # and the header
 
 
@@ -186,7 +186,7 @@ def test_each_epoch_is_logged_with_richness_and_diversity(trained: Path) -> None
 
 def test_examples_are_the_images_themselves_with_the_maps_of_the_cpm(trained: Path, found: dict[str, Any]) -> None:
     tensors = load_file(trained / found["examples"]["file"])
-    experiment, _ = runs.rebuild(trained, "cpu")
+    experiment, _ = finished.rebuild(trained, "cpu")
     rows = found["examples"]["rows"]
     assert len(set(rows)) == 12
     assert torch.equal(tensors["images"], experiment.test.images.pixels[rows])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codistill.assembly import build_cohort
 from codistill.config import RunConfig, make_config
 from codistill.errors import UserError
-from codistill.experiment import build_cohort
 from codistill.objective import Ramp
 from codistill.recipe import load_config
 from codistill.strict_yaml import read_yaml

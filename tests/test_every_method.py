@@ -7,7 +7,7 @@ import torch
 from backbones import PlainCNN
 from cohorts import MIXED_SETTINGS, Silent
 
-from codistill import UserError, runs
+from codistill import UserError, finished, runs
 from codistill.config import make_config
 from codistill.engine.recorder import Recorder
 from codistill.methods import METHODS
@@ -60,5 +60,5 @@ def test_a_method_trains_is_evaluated_saved_and_resumed_exactly(
     runs.train(config, tmp_path / "resumed", Silent(), resume=True)
     whole, resumed = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("whole", "resumed"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
-    accuracy, _ = runs.evaluate_run(tmp_path / "resumed")
+    accuracy, _ = finished.evaluate_run(tmp_path / "resumed")
     assert accuracy._asdict() == summary["test_accuracy"]

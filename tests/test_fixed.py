@@ -12,9 +12,9 @@ from codistill.analyse import analyse_run
 from codistill.analysis.advantages import fixed_by
 from codistill.analysis.raw import read_raw, read_tensors
 from codistill.config import make_config
+from codistill.finished import rebuild
 from codistill.report.gains import find_control
 from codistill.run_files import read_metrics
-from codistill.runs import rebuild
 
 SHORT: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},

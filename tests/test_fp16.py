@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from together import together
 from torch import Tensor
 
-from codistill import Cohort, Objective, runs
+from codistill import Cohort, Objective, finished, runs
 from codistill.bench.loops import Ours
 from codistill.bench.worker import losses
 from codistill.config import RunConfig, make_config
 from codistill.doctor import first_difference
 from codistill.engine import checkpoint
+from codistill.engine.join import join
 from codistill.engine.meter import DivergedError
-from codistill.engine.processes import join
 from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
@@ -183,7 +183,7 @@ def test_a_run_says_how_many_steps_it_skipped_and_keeps_students_in_fp32(
     assert checkpoint.read(tmp_path / "run" / "checkpoint.pt")["scaling"]["scaler"]["scale"] == 2.0**14
     saved = load_file(tmp_path / "run" / "students" / "a.safetensors")
     assert {tensor.dtype for tensor in saved.values()} == {torch.float32, torch.int64}
-    accuracy, _ = runs.evaluate_run(tmp_path / "run")
+    accuracy, _ = finished.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"]
 
 

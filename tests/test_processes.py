@@ -23,9 +23,10 @@ from codistill.data import EvaluationLoader, Images, TrainLoader
 from codistill.doctor import first_difference
 from codistill.engine.checkpoint import read
 from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.join import join
 from codistill.engine.launched import is_main
 from codistill.engine.meter import DivergedError, Meter
-from codistill.engine.processes import ALONE, Processes, join
+from codistill.engine.processes import ALONE, Processes
 from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import Runtime, synchronise_batchnorm
 from codistill.engine.step import Step
@@ -291,7 +292,7 @@ def test_several_processes_without_accelerate_say_what_to_install(monkeypatch: p
 
 
 def test_one_process_does_not_import_accelerate() -> None:
-    code = "import sys, codistill.runs as r; from codistill.engine.processes import join; join('cpu'); "
+    code = "import sys, codistill.runs as r; from codistill.engine.join import join; join('cpu'); "
     code += "sys.exit('accelerate' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

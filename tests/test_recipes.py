@@ -7,8 +7,8 @@ import torch
 from cohorts import gradients
 
 from codistill import Batch
+from codistill.assembly import build_cohort
 from codistill.config import RunConfig
-from codistill.experiment import build_cohort
 from codistill.methods import METHODS
 from codistill.recipe import load_config
 from codistill.sweep.plan import read_sweep

@@ -13,12 +13,13 @@ from together import together
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from codistill import Batch, UserError, load_student, runs
+from codistill import Batch, UserError, finished, load_student, runs
 from codistill.data import EvaluationLoader, Images
 from codistill.doctor import first_difference
 from codistill.engine.evaluate import evaluate
+from codistill.engine.join import join
 from codistill.engine.meter import DivergedError
-from codistill.engine.processes import ALONE, Processes, join
+from codistill.engine.processes import ALONE, Processes
 from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
@@ -316,7 +317,7 @@ def test_its_files_are_whole_and_one_process_reads_them(both: tuple[list[Any], P
     own = {name.removeprefix("students.a."): tensor for name, tensor in sharded["cohort"].items()}
     for name, tensor in student.state_dict().items():
         assert torch.equal(tensor, own[name])
-    accuracy, summary = runs.evaluate_run(folder / "sharded")
+    accuracy, summary = finished.evaluate_run(folder / "sharded")
     assert accuracy._asdict() == summary["test_accuracy"] == results[0]["summary"]["test_accuracy"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import killable
 import pytest
 
-from codistill import UserError, runs
+from codistill import UserError, finished, runs
 from codistill.config import RunConfig, make_config
 from codistill.display import Silent
 from codistill.doctor import first_difference
@@ -49,7 +49,7 @@ def assert_resumable_or_nothing(run: Path) -> None:
     if not (run / "config.yaml").exists():
         assert not run.exists() or {path.name for path in run.iterdir()} <= {".lock", ".config.yaml.tmp"}
         return
-    runs.read_run_config(run)
+    finished.read_run_config(run)
     if Checkpoints(run).any:
         warnings: list[str] = []
         with RunFolder(run, warnings.append) as folder:
@@ -96,7 +96,7 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone_and_
             with pytest.raises(UserError, match=holder):
                 runs.train(config, run, Silent(), **options)
         with pytest.raises(UserError, match="The run is not finished"):
-            runs.evaluate_run(run)
+            finished.evaluate_run(run)
         assert first.is_alive()
     finally:
         first.kill()

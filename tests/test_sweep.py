@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from codistill import UserError
 from codistill.cli import app
 from codistill.engine.stopping import StopRequest
+from codistill.finished import ADDED_LATER
 from codistill.recipe import read_overrides
-from codistill.runs import ADDED_LATER
 from codistill.sweep.dry_run import dry_run
 from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job, train_all

@@ -6,7 +6,7 @@ import typer
 
 from codistill.commands.accuracy import print_accuracy
 from codistill.commands.shared import RunArgument, console, new_app
-from codistill.runs import evaluate_run
+from codistill.finished import evaluate_run
 
 app = new_app()
 

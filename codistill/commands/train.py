@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from codistill import runs
+from codistill import finished, runs
 from codistill.commands.accuracy import print_accuracy
 from codistill.commands.shared import ConfigArguments, console, errors, new_app, new_run, recipe_and_keys
 from codistill.config import describe_fields
@@ -59,7 +59,7 @@ def train(
             raise UserError("--resume goes on with the run's own configuration: give no recipe, keys or --overwrite.")
         if (resume / "summary.json").exists():
             raise UserError(f"Run '{resume}' is finished: there is nothing to resume.")
-        config, run = runs.read_run_config(resume), resume
+        config, run = finished.read_run_config(resume), resume
     else:
         folders = [argument.removeprefix("run=") for argument in given if argument.startswith("run=")]
         if "" in folders:

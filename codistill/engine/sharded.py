@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from codistill.engine.processes import Together
+from codistill.engine.together import Together
 from codistill.errors import UserError
 
 

@@ -29,7 +29,7 @@ from codistill.export.reader import FACTS, FORMATS, Export, is_export, read_expo
 from codistill.export.runtimes import open_network
 from codistill.export.which import BEST, ENSEMBLE, Chosen, choose_student
 from codistill.export.write import import_onnx, write_onnx, write_program, write_safetensors
-from codistill.runs import read_run_config, rebuild
+from codistill.finished import read_run_config, rebuild
 
 
 def write_export(

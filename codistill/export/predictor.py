@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from codistill import run_files
 from codistill.errors import UserError
+from codistill.export.answer import Answer, Floats
 from codistill.export.reader import check_file, is_export, read_export
-from codistill.export.runtimes import Answer, Floats, open_network
+from codistill.export.runtimes import open_network
 from codistill.export.which import BEST, choose_student
 from codistill.pixels.decode import decode
 from codistill.pixels.resize import Pixels, resize

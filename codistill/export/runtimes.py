@@ -1,16 +1,10 @@
 """An exported file as a function from pixels to logits, by whatever runs its format. No torch until it is needed."""
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from codistill.errors import UserError
+from codistill.export.answer import Answer, Floats
 from codistill.export.reader import Export
-
-Floats = NDArray[np.float32]
-Answer = Callable[[Floats], Floats]  # pixels in [0, 1] (B, 3, H, W) -> logits (B, K)
 
 
 def open_network(export: Export, *, trust: bool = False) -> Answer:
@@ -21,7 +15,7 @@ def open_network(export: Export, *, trust: bool = False) -> Answer:
     """
     if export.format == "onnx":
         return _onnx(export)
-    from codistill.export import torch_runtime
+    from codistill.export import torch_runtime  # not before torch is needed
 
     if export.format == "safetensors":
         return torch_runtime.weights(export, trust=trust)

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from codistill.errors import UserError
+from codistill.export.answer import Answer, Floats
 from codistill.export.network import Deployed, OneStudent
 from codistill.export.reader import Export
-from codistill.export.runtimes import Answer, Floats
 from codistill.saved import load_student
 from codistill.weights import load_weights
 

@@ -9,7 +9,7 @@ import torch
 from cohorts import Silent
 from odd_files import encode, noise, write_class_folders
 
-from codistill import runs
+from codistill import finished, runs
 from codistill.config import make_config
 from codistill.engine.recorder import Recorder
 from codistill.errors import UserError
@@ -58,7 +58,7 @@ def test_a_run_with_any_augmentation_is_resumed_exactly(way: str, monkeypatch: p
     config = {**SETTINGS, **AUGMENTS[way]}
     runs.train(make_config(config), Path("whole"), Silent())
     run = killed_after_an_epoch(config, monkeypatch)
-    runs.train(runs.read_run_config(run), run, Silent(), resume=True)
+    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
     whole, resumed = (torch.load(Path(name, "checkpoint.pt"))["cohort"] for name in ("whole", "run"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
 
@@ -69,7 +69,7 @@ def test_a_run_is_not_resumed_on_other_images_than_it_began_with(monkeypatch: py
     for path in Path("data").rglob("*.png"):
         path.write_bytes(encode(noise(1000 + int(path.stem))))
     with pytest.raises(UserError, match=r"training images of data './data' are not those that the run in 'run' began"):
-        runs.train(runs.read_run_config(run), run, Silent(), resume=True)
+        runs.train(finished.read_run_config(run), run, Silent(), resume=True)
     assert (run / "checkpoint.pt").read_bytes() == before
     write_class_folders("data", count=20)  # as they were, but for their times
-    runs.train(runs.read_run_config(run), run, Silent(), resume=True)
+    runs.train(finished.read_run_config(run), run, Silent(), resume=True)

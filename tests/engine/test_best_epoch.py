@@ -8,7 +8,7 @@ import torch
 from cohorts import Silent
 from safetensors.torch import load_file, save_file
 
-from codistill import runs
+from codistill import finished, runs
 from codistill.config import RunConfig, make_config
 from codistill.engine import checkpoint
 from codistill.engine.best_epoch import BestEpoch
@@ -70,7 +70,7 @@ def test_a_run_tests_the_epoch_that_was_best_on_validation_images(tmp_path: Path
         save_file(best, tmp_path / "run" / "students" / f"{name}.safetensors")
     text = (tmp_path / "run" / "summary.json").read_text().replace('"sha256"', '"of_the_last"')
     (tmp_path / "run" / "summary.json").write_text(text)
-    accuracy, _ = runs.evaluate_run(tmp_path / "run")
+    accuracy, _ = finished.evaluate_run(tmp_path / "run")
     assert accuracy.students == selected["students"]
     assert accuracy.ensemble == selected["ensemble"]
 
@@ -90,7 +90,7 @@ def test_an_earlier_epoch_is_tested_with_its_own_weights_and_the_last_ones_stay(
     assert summary["test_accuracy_selected"]["students"] != summary["test_accuracy"]["students"]
     last, best = (load_file(tmp_path / "run" / "students" / name) for name in ("a.safetensors", "a.best.safetensors"))
     assert not torch.equal(last["classifier.weight"], best["classifier.weight"])
-    accuracy, _ = runs.evaluate_run(tmp_path / "run")
+    accuracy, _ = finished.evaluate_run(tmp_path / "run")
     assert accuracy.students == summary["test_accuracy"]["students"]
 
 

@@ -11,7 +11,7 @@ import torch
 from cohorts import Silent
 from test_durable import files_of_at_most
 
-from codistill import UserError, runs
+from codistill import UserError, finished, runs
 from codistill.config import make_config
 from codistill.doctor import first_difference
 from codistill.engine.durable import SaveError
@@ -135,7 +135,7 @@ def test_whoever_is_killed_while_overwriting_never_resumes_another_configuration
         with pytest.raises(Stopped):
             folder.start("epochs: 1\n", overwrite=True)
     with pytest.raises(UserError, match=r"has no config\.yaml"):
-        runs.read_run_config(run)
+        finished.read_run_config(run)
     with RunFolder(run) as folder, pytest.raises(UserError, match="or add --overwrite"):
         folder.start("epochs: 1\n")
     with RunFolder(run) as folder:
@@ -220,14 +220,14 @@ def test_weights_of_another_model_are_refused_with_what_differs(tmp_path: Path, 
     with pytest.raises(
         UserError, match=r"a.safetensors' do not fit the run's config.yaml: unexpected: '\S+', '\S+' and"
     ):
-        runs.evaluate_run(run)
+        finished.evaluate_run(run)
     state = RunFolder(other).load_checkpoint()
     state["cohort"]["students.b.classifier.weight"] = torch.zeros(7, 64)
     del state["cohort"]["students.b.classifier.bias"]
     with RunFolder(run) as folder:
         folder.save_checkpoint(state)
     with pytest.raises(UserError) as caught:
-        runs.evaluate_run(run)
+        finished.evaluate_run(run)
     for words in (
         "other shapes: 'students.b.classifier.weight' is (7, 64) there, (10, 64) here.",
         "missing: 'students.b.classifier.bias'.",
@@ -242,7 +242,7 @@ def test_a_students_file_of_which_one_bit_was_altered_is_named(tmp_path: Path, w
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(UserError, match=r"a.safetensors' was altered: its SHA-256"):
-        runs.evaluate_run(run)
+        finished.evaluate_run(run)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, whole: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, whole: Path) -> Non
     (run / "summary.json").unlink()
     (run / "summary.json").mkdir()
     with pytest.raises(UserError, match=r"summary.json' cannot be read: Is a directory"):
-        runs.evaluate_run(run)
+        finished.evaluate_run(run)
 
 
 def test_the_file_of_a_student_of_any_allowed_name_lies_in_the_run_folder(tmp_path: Path) -> None:
@@ -259,4 +259,4 @@ def test_the_file_of_a_student_of_any_allowed_name_lies_in_the_run_folder(tmp_pa
     runs.train(make_config({**CONFIG.model_dump(), "epochs": 1, "students": students, "tasks": "none"}), run, Silent())
     assert {path.stem for path in (run / "students").iterdir()} == {*students, *(f"{name}.best" for name in students)}
     assert list(tmp_path.iterdir()) == [tmp_path / "deep"]
-    runs.evaluate_run(run)
+    finished.evaluate_run(run)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from cohorts import Silent
 
-from codistill import UserError, runs
+from codistill import UserError, finished, runs
 from codistill.config import RunConfig, make_config
 from codistill.engine import checkpoint, tracking
 from codistill.engine.recorder import Recorder
@@ -314,7 +314,7 @@ def test_tensorboard_shows_the_figures_of_metrics_jsonl_each_once_though_the_run
     with Trackers(["tensorboard"], "mine", run, Silent().warn) as trackers:  # an attempt that was killed unsaved
         trackers.start({}, 3)
         trackers.log(lost)
-    runs.train(runs.read_run_config(run), run, Silent(), resume=True)
+    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
 
     lines, shown = read_metrics(run), scalars(run)
     expected: dict[str, list[tuple[int, float]]] = {}
@@ -362,7 +362,7 @@ def test_wandb_offline_mlflow_and_trackio_hold_a_run_in_local_files(
         stop_after(3, patch)
         with pytest.raises(Stopped):
             runs.train(short("wandb", "mlflow", "trackio"), run, display)
-    runs.train(runs.read_run_config(run), run, display, resume=True)
+    runs.train(finished.read_run_config(run), run, display, resume=True)
     assert not [text for text in display.warnings if "tracker" in text]
 
     ids, lines = json.loads((run / "trackers.json").read_text()), read_metrics(run)

@@ -12,7 +12,7 @@ from cohorts import Silent
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from codistill import Batch, Cohort, Objective, UserError, cli, runs
+from codistill import Batch, Cohort, Objective, UserError, cli, finished, runs
 from codistill.config import RunConfig, make_config
 from codistill.engine import checkpoint, health
 from codistill.engine.durable import SaveError
@@ -326,7 +326,7 @@ def test_a_saved_student_alone_answers_as_it_did_in_the_cohort(tmp_path: Path) -
 
 def test_evaluating_again_gives_the_accuracy_of_the_summary(tmp_path: Path) -> None:
     summary = run(short(method="dml"), tmp_path / "run")
-    accuracy, read = runs.evaluate_run(tmp_path / "run")
+    accuracy, read = finished.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"] == read["test_accuracy"]
     assert accuracy.teacher is None
 
@@ -336,7 +336,7 @@ def test_a_run_whose_configuration_was_edited_is_not_resumed(tmp_path: Path) -> 
     path = tmp_path / "run" / "config.yaml"
     path.write_text(path.read_text().replace("weight_decay: 0.0005", "weight_decay: 0.5"))
     with pytest.raises(UserError, match="is not the one that its checkpoint was trained with"):
-        run(runs.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
+        run(finished.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
 
 
 def test_a_run_that_began_before_a_key_was_there_is_resumed(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_run_that_began_before_a_key_was_there_is_resumed(tmp_path: Path) -> N
     del older["data"]["cache"], older["side_by_side"]
     path.write_bytes(checkpoint.seal({**state, "config": yaml.safe_dump(older)}))
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(older))
-    run(runs.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
+    run(finished.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
 
 
 def test_a_run_that_began_before_a_setting_was_there_has_the_method_that_it_was_trained_with(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_a_run_that_began_before_a_setting_was_there_has_the_method_that_it_was_
     older = yaml.safe_load(path.read_text())
     del older["method"]["decoders"]
     path.write_text(yaml.safe_dump(older))
-    accuracy, summary = runs.evaluate_run(tmp_path / "run")
+    accuracy, summary = finished.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"]
 
 
@@ -367,7 +367,7 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str, damage: str
     path = tmp_path / "run" / name
     path.write_bytes(b"" if damage == "emptied" else path.read_bytes()[: len(path.read_bytes()) // 2 - 3])
     with pytest.raises(UserError, match=name):
-        runs.evaluate_run(tmp_path / "run")
+        finished.evaluate_run(tmp_path / "run")
 
 
 def test_a_finished_run_survives_a_run_that_cannot_start_in_its_place(tmp_path: Path) -> None:

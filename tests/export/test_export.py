@@ -19,7 +19,7 @@ from codistill.export import Export, export, exporter, read_export
 from codistill.export.card import code
 from codistill.export.predictor import open_predictor
 from codistill.export.runtimes import open_network
-from codistill.runs import rebuild
+from codistill.finished import rebuild
 
 Exported = Callable[..., Export]
 KINDS = [("safetensors", None), ("torch", None), ("onnx", None), ("onnx", "int8")]

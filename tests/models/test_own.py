@@ -8,7 +8,7 @@ import pytest
 from cohorts import Silent
 from PIL import Image
 
-from codistill import UserError, load_student, runs
+from codistill import UserError, finished, load_student, runs
 from codistill.config import make_config
 from codistill.export import export
 from codistill.export.predictor import open_predictor
@@ -85,8 +85,8 @@ def test_a_student_of_ones_own_is_exported_and_predicts_for_who_trusts_it(
 def test_a_student_of_ones_own_trains_and_is_loaded_by_who_trusts_the_file(tmp_path: Path) -> None:
     run = tmp_path / "run"
     summary = runs.train(make_config(GIVEN), run, Silent())
-    assert list(runs.read_run_config(run).students) == ["own_nets_make", "resnet8"]
-    assert runs.evaluate_run(run)[0]._asdict() == summary["test_accuracy"]
+    assert list(finished.read_run_config(run).students) == ["own_nets_make", "resnet8"]
+    assert finished.evaluate_run(run)[0]._asdict() == summary["test_accuracy"]
     file = run / "students" / "own_nets_make.safetensors"
     with pytest.raises(UserError, match=r"of the factory 'own_nets:make'. Loading it runs that function"):
         load_student(file)

@@ -10,7 +10,7 @@ import torch
 from cohorts import Silent
 from safetensors.torch import save_file
 
-from codistill import Student, UserError, load_student, observe_shapes, runs
+from codistill import Student, UserError, finished, load_student, observe_shapes, runs
 from codistill.config import make_config
 from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import check_synchronisable
@@ -158,9 +158,9 @@ def test_a_run_with_pretrained_students_is_evaluated_and_loaded_without_their_we
     pretrained = {"name": SMALLEST, "pretrained": str(weights)}
     config, summary = a_run(tmp_path / "run", pretrained, VIT, "resnet8")
     assert list(config.students) == ["test_resnet", "test_vit", "resnet8"]
-    assert runs.read_run_config(tmp_path / "run").students == config.students
+    assert finished.read_run_config(tmp_path / "run").students == config.students
     weights.unlink()
-    accuracy, _ = runs.evaluate_run(tmp_path / "run")
+    accuracy, _ = finished.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"]
     student, facts = load_student(tmp_path / "run" / "students" / "test_resnet.safetensors")
     assert facts["model"] == pretrained
@@ -203,7 +203,7 @@ def test_normalisation_with_an_activation_is_not_synchronised_over_processes() -
 def test_the_complete_configuration_trains_the_same_again(tmp_path: Path) -> None:
     model = {"name": SMALLEST, "full_resolution_stem": True}
     a_run(tmp_path / "first", model, "resnet8", epochs=1, data={"name": "digits", "per_class": 4})
-    runs.train(runs.read_run_config(tmp_path / "first"), tmp_path / "second", Silent())
+    runs.train(finished.read_run_config(tmp_path / "first"), tmp_path / "second", Silent())
     one, other = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("first", "second"))
     torch.testing.assert_close(one, other, atol=0, rtol=0)
 

@@ -1,8 +1,8 @@
 """What runs must have in common: keys that came later stand for what they stood for before."""
 
 from codistill.config import make_config
+from codistill.finished import ADDED_LATER
 from codistill.report.terms import comparable, differing, flatten, terms_of
-from codistill.runs import ADDED_LATER
 
 
 def test_a_run_of_an_earlier_version_competes_with_the_same_run_of_today() -> None:

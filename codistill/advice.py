@@ -1,0 +1,61 @@
+"""What is possible but hardly meant, in words that a run says before it trains. About models: ``models/advice.py``."""
+
+from typing import cast
+
+from torch import nn
+
+from codistill.cohort import Cohort
+from codistill.config_optimizer import OptimizerConfig
+from codistill.data import Images, imbalance, is_grey
+from codistill.engine.runtime import Runtime
+from codistill.tasks import Task
+
+HIGH_FOR_ADAMW = 0.02  # a learning rate
+HIGH_FOR_SGD = 0.01  # a weight decay
+
+
+def warnings_of_data(images: Images, cohort: Cohort, order: str) -> list[str]:
+    """``images``: for training; ``order``: in which the loader shows them."""
+    warnings = [imbalance(images)] if order != "balanced" else []
+    if is_grey(images):
+        warnings += [
+            f"The images are grey: task '{name}' of student '{student}', which tells orders of colours apart, can "
+            "learn nothing from them."
+            for student, tasks in cohort.tasks.items()
+            for name, task in cast(nn.ModuleDict, tasks).items()
+            if any(view.startswith("colour") for view in cast(Task, task).views)
+        ]
+    return [warning for warning in warnings if warning is not None]
+
+
+def warnings_of_optimizer(optimizer: OptimizerConfig) -> list[str]:
+    """Settings that are meant for the other optimizer."""
+    if optimizer.name == "sgd" and optimizer.weight_decay >= HIGH_FOR_SGD:
+        return [
+            f"optimizer.weight_decay={optimizer.weight_decay:g} is one for adamw: with sgd weights shrink faster than "
+            "they learn. 0.0001 to 0.0005 is common."
+        ]
+    if optimizer.name == "adamw" and optimizer.lr >= HIGH_FOR_ADAMW:
+        return [
+            f"optimizer.lr={optimizer.lr:g} is a rate for sgd: with adamw networks hardly learn anything at it. Begin "
+            "with 0.001, or with 0.0001 for pretrained students."
+        ]
+    return []
+
+
+def warnings_of_cohort(cohort: Cohort, runtime: Runtime) -> list[str]:
+    """Peers who are one, parts for training that outweigh the students, a precision that is slow here."""
+    warnings = []
+    if runtime.precision == "fp16" and runtime.device.type == "cpu":
+        warnings.append(
+            "precision=fp16 is slow on a CPU, slower than fp32: it is meant for GPUs without bf16. Set precision=fp32."
+        )
+    for one, other in cohort.identical_peers():
+        warnings.append(f"Peers are identical: students '{one}' and '{other}' start from the same weights.")
+    students, training_only = cohort.parameter_counts()
+    if training_only > sum(students.values()):
+        warnings.append(
+            f"The parts for training only have {training_only:,} parameters, more than the students together "
+            f"({sum(students.values()):,}). They leave after training, but they cost memory and time until then."
+        )
+    return warnings

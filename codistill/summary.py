@@ -1,0 +1,65 @@
+"""What summary.json says of a finished run."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codistill import __version__
+from codistill.engine.evaluate import Accuracy
+from codistill.engine.recorder import Recorder
+from codistill.engine.runtime import Runtime
+from codistill.experiment import Experiment
+
+
+def summarise(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dict[str, Any]:
+    """``test``: of the last epoch. Accuracies in percent."""
+    students, training_only = experiment.cohort.parameter_counts()
+    validation, runtime = recorder.accuracy, experiment.runtime
+    return {
+        "test_accuracy": test._asdict(),
+        "validation_accuracy": validation._asdict() if validation else None,
+        "warnings": recorder.warnings,
+        "parameters": {"students": students, "training_only": training_only},
+        "forward_passes": {name: sum(views.values()) for name, views in experiment.cohort.views_of.items()},
+        "images": experiment.sizes,
+        "images_per_second": round(recorder.images_per_second, 1),
+        "peak_memory_bytes": runtime.peak_memory_bytes(),
+        "seconds": round(recorder.clock.total_seconds, 1),
+        "training_seconds": round(recorder.clock.training_seconds, 1),
+        "processor_seconds": _processor_seconds(recorder, runtime),
+        "seed": experiment.config.seed,
+        "device": runtime.describe(),
+        "processes": runtime.processes.count,
+        "versions": {
+            "codistill": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "platform": f"{sys.platform} {platform.machine()}",
+        },
+        "commit": _commit(),
+    }
+
+
+def _processor_seconds(recorder: Recorder, runtime: Runtime) -> float | None:
+    """What training took of the processor; nothing on a GPU, nor where other processes worked too."""
+    seconds = recorder.clock.processor_seconds
+    known = seconds is not None and runtime.device.type == "cpu" and runtime.processes.count == 1
+    return round(seconds, 1) if seconds is not None and known else None
+
+
+def _commit() -> str | None:
+    """The commit of codistill's own source, with "+" if it was changed; None where it is not a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True)
+        if tracked.returncode:
+            return None
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True)
+        return revision.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
