@@ -1,6 +1,7 @@
 """Run folders that nobody trained, whole enough for a report: made of random answers, without torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,17 @@ def write_run(
     tasks: Any = ({"name": "rotation"}, {"name": "supcon"}),
     analysed: bool = False,
     weights: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A run of ``epochs``; finished, unless fewer are ``done``. Each student's test accuracy is ``accuracy``."""
+    """A run of ``epochs``; finished, unless fewer are ``done``. Each student's test accuracy is ``accuracy``.
+
+    settings: of the method.
+    """
     folder.mkdir(parents=True)
     config = {
         "students": dict.fromkeys(students, "resnet8"),
         "tasks": [[task] if task else [] for task in tasks],
-        "method": {"name": method},
+        "method": {"name": method, **(settings or {})},
         "weights": {},
         "data": {"name": "digits", "cache": True},
         "epochs": epochs,

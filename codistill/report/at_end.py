@@ -128,7 +128,7 @@ def gains_over_control(gains: Sequence[Gain]) -> Figure | None:
                 fontsize=10, color=LIGHT[INK],
             )  # fmt: skip
         axes.axvline(0, color=LIGHT[MUTED], linewidth=1)
-        axes.set_yticks(range(len(gains)), [short(gain.label, 18) for gain in reversed(gains)])
+        axes.set_yticks(range(len(gains)), [short(gain.label, 28) for gain in reversed(gains)])
         axes.set_ylim(-0.6, len(gains) - 0.35)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")

@@ -94,8 +94,11 @@ def draw(
 
 
 def short(name: str, longest: int = LONGEST) -> str:
-    """A name that fits."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    """A name that fits. What tells names apart is often at their ends, so the middle goes."""
+    if len(name) <= longest:
+        return name
+    end = (longest - 1) // 2
+    return f"{name[: longest - 1 - end]}…{name[-end:]}"
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 0.08) -> None:

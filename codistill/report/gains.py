@@ -30,6 +30,7 @@ class Gain(NamedTuple):
     interval: Interval | None
     basis: str  # what the interval is over; why there is none
     same_tasks: bool  # whether the control had the tasks
+    passes: tuple[float, float] | None  # forward passes of a student in a step, and in one of the control, if known
 
     @property
     def told(self) -> str:
@@ -84,7 +85,10 @@ def command_for_control(run: Path) -> str:
 
 def gains(label: str, pairs: Sequence[Pair]) -> dict[str, Gain]:
     """Of runs that differ by seed: the gain of the students' mean ("students' mean"), of each student, the ensemble."""
-    tests = [[run_files.read_summary(run)["test_accuracy"] for run in (pair.run, pair.control)] for pair in pairs]
+    summaries = [[run_files.read_summary(run) for run in (pair.run, pair.control)] for pair in pairs]
+    tests = [[summary["test_accuracy"] for summary in both] for both in summaries]
+    passes = [fmean(of.values()) for summary in summaries[0] if (of := summary.get("forward_passes"))]
+    known = (passes[0], passes[1]) if len(passes) == 2 else None
     names = list(tests[0][0]["students"])
     differences = {
         "students' mean": [fmean(a["students"].values()) - fmean(b["students"].values()) for a, b in tests],
@@ -97,7 +101,8 @@ def gains(label: str, pairs: Sequence[Pair]) -> dict[str, Gain]:
         if interval is None:
             members = {"students' mean": names, "ensemble": []}.get(name, [name])
             interval, basis = _over_images(pairs[0], members)
-        found[name] = Gain(label, fmean(values), values, interval, basis, all(pair.same_tasks for pair in pairs))
+        same_tasks = all(pair.same_tasks for pair in pairs)
+        found[name] = Gain(label, fmean(values), values, interval, basis, same_tasks, known)
     return found
 
 

@@ -47,7 +47,7 @@ def overview(stories: Sequence[Story], beside: Sequence[Path]) -> Overview:
         if own:
             shown.append(gains(_label(row, rows.rows), own))
         elif not is_control(names[row.runs[0]].config):
-            missing.append((f"No control of {row.method} ({row.tasks}).", command_for_control(row.runs[0])))
+            missing.append((f"No control of {_label(row, rows.rows)}.", command_for_control(row.runs[0])))
     shown.sort(key=lambda gain: -gain[MEAN].mean)
     headline, detail = _headline(shown, finished)
     tables = [_gained(shown)] if shown else []
@@ -80,17 +80,18 @@ def _headline(shown: Sequence[dict[str, Gain]], finished: Sequence[Story]) -> tu
         said.append(f"It is the best of {len(shown)} by that very number, so expect less of it again.")
     if not gain.same_tasks:
         said.append("The control has no tasks: this is what tasks and teaching gained together.")
+    if gain.passes is not None and gain.passes[0] != gain.passes[1]:
+        own, alone = gain.passes
+        said.append(f"A step takes {own:.3g} forward passes of a student, one of the control {alone:.3g}.")
     return headline, " ".join(said)
 
 
 def _label(row: Row, rows: Sequence[Row]) -> str:
-    """As short as tells a row from the others."""
-    label = row.method
-    if sum(other.method == row.method for other in rows) > 1:
-        label += f", {row.tasks}"
-    if sum((other.method, other.tasks) == (row.method, row.tasks) for other in rows) > 1:
-        label += "".join(f", {key}={value}" for key, value in row.settings.items())
-    return label
+    """As short as tells a row from the others: its method, its tasks too, or what its runs are called."""
+    for label in (row.method, f"{row.method}, {row.tasks}"):
+        if sum(label in (other.method, f"{other.method}, {other.tasks}") for other in rows) == 1:
+            return label
+    return row.name
 
 
 def _compared(rows: Sequence[Row]) -> Table:
@@ -98,9 +99,9 @@ def _compared(rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
         means = [sum(own) / len(own) for own in zip(*row.students.values(), strict=True)]
-        cells.append([_label(row, rows), row.tasks, mean_and_deviation(means), str(len(row.seeds))])
+        cells.append([row.name, row.method, row.tasks, mean_and_deviation(means), str(len(row.seeds))])
     caption = "Test accuracy after the last epoch in percent; mean ± deviation over seeds"
-    return Table(caption, ["method", "tasks", "students' mean", "seeds"], cells)
+    return Table(caption, ["run", "method", "tasks", "students' mean", "seeds"], cells)
 
 
 def _gained(shown: Sequence[Mapping[str, Gain]]) -> Table:

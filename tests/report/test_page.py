@@ -92,6 +92,24 @@ def test_a_control_with_the_same_tasks_comes_before_one_without(tmp_path: Path) 
     assert "The control has no tasks" not in text
 
 
+def test_rows_of_one_method_and_tasks_are_told_apart_by_what_their_runs_are_called(tmp_path: Path) -> None:
+    write_run(tmp_path / "alone", "independent")
+    for name, temperature in (("warm", 3.0), ("cold", 1.0)):
+        write_run(tmp_path / name, accuracy=61, settings={"temperature": temperature})
+    gains = next(figure for figure in make_page(tmp_path).figures if figure.name == "gains")
+    assert "warm +1.00 points" in gains.alt
+    assert "cold +1.00 points" in gains.alt
+
+
+def test_a_step_that_costs_more_than_its_controls_is_said_to(tmp_path: Path) -> None:
+    for run in (write_run(tmp_path / "alone", "independent"), write_run(tmp_path / "together", accuracy=61)):
+        summary = json.loads((run / "summary.json").read_text())
+        summary["forward_passes"] = {"a": 1, "b": 1} if run.name == "alone" else {"a": 4, "b": 1}
+        (run / "summary.json").write_text(json.dumps(summary))
+    said = "A step takes 2.5 forward passes of a student, one of the control 1."
+    assert said in text_of(make_page(tmp_path).html)
+
+
 def test_a_control_of_an_earlier_version_that_was_spread_otherwise_is_one(tmp_path: Path) -> None:
     control = write_run(tmp_path / "alone", "independent")
     run = write_run(tmp_path / "together")
