@@ -26,7 +26,8 @@ class Poison(Section):
 
 def wrong_labels(labels: Tensor, num_classes: int, share: float, seed: int) -> Tensor:
     """(n,) labels of which a random ``share`` is drawn anew from all classes: some of them are right by chance."""
-    generator = torch.Generator().manual_seed(seed % 2**32)
+    # A stream of its own: the loader's for seed 0 and its first epoch is that of 0, and would show these images first.
+    generator = torch.Generator().manual_seed((seed + 1_999_999_973) % 2**32)
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
     told = labels.clone()
     told[chosen] = torch.randint(num_classes, (len(chosen),), generator=generator)

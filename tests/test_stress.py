@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from codistill import UserError, runs
 from codistill.config import make_config
+from codistill.data.order import shuffled
 from codistill.display import Silent
 from codistill.engine.checkpoint import read
 from codistill.experiment import build, fresh_student
@@ -24,6 +25,14 @@ TINY = {
     "batch_size": 32,
     "data": {"per_class": 12, "name": "digits"},
 }
+
+
+def test_whose_labels_are_wrong_has_nothing_to_do_with_the_order_of_images() -> None:
+    labels = torch.zeros(1000, dtype=torch.int64)
+    for seed in range(3):
+        wrong = wrong_labels(labels, 10**6, 0.4, seed=seed) > 0
+        shown_first = wrong[shuffled(labels, torch.Generator().manual_seed(seed))[:400]]  # as in the first epoch of 0
+        assert 0.3 < shown_first.float().mean() < 0.5
 
 
 def test_wrong_labels_are_a_fixed_share_of_random_ones() -> None:
