@@ -108,8 +108,10 @@ def describe(progress: Progress) -> str:
         parts.append(f"loss {progress.loss:.3f}")
     if progress.validation is not None:
         parts += [f"{name} {accuracy:.1f}%" for name, accuracy in progress.validation.students.items()]
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    return "  ".join([*parts, f"{progress.images_per_second:,.0f} images/s", f"{minutes}:{seconds:02d} left"])
+    if progress.seconds_left is not None:
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
+        parts += [f"{progress.images_per_second:,.0f} images/s", f"{minutes}:{seconds:02d} left"]
+    return "  ".join(parts)
 
 
 def choose_display(console: Console) -> Bar | Lines:

@@ -31,7 +31,8 @@ TINY = {
     "epochs": 12,
     "log_every": 1,
 }
-CLOCK = ("images_per_second", "training_seconds", "processor_seconds", "total_seconds")  # may differ between equal runs
+# May differ between equal runs.
+CLOCK = ("images_per_second", "steps_timed", "training_seconds", "processor_seconds", "total_seconds")
 
 
 def describe() -> list[tuple[str, str]]:

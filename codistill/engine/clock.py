@@ -6,31 +6,41 @@ from typing import Any
 
 
 class Clock:
-    """Runs from its making; ``pause`` before what is no training, ``go_on`` after it."""
+    """Stands until ``go_on``, and from ``pause`` before what is no training to the next ``go_on``."""
 
     def __init__(self) -> None:
+        self.steps = 0  # that took the seconds of training
         self.training_seconds = 0.0  # without evaluation and saving
         # The same, of all threads of this process; None if a part of it is not known.
         self.processor_seconds: float | None = 0.0
-        self.total_seconds = 0.0
-        self._counted = self._began = time.perf_counter()
-        self._processor_began = time.process_time()
+        self.total_seconds = 0.0  # since the clock was made
+        self._counted = time.perf_counter()
+        self._began: tuple[float, float] | None = None  # by the wall and of the processor, if it goes
+
+    @property
+    def goes(self) -> bool:
+        return self._began is not None
 
     def pause(self) -> None:
         """What comes now is no training."""
         self.training_seconds = self.training_so_far
-        if self.processor_seconds is not None:
-            self.processor_seconds += time.process_time() - self._processor_began
-        self._began, self._processor_began = time.perf_counter(), time.process_time()
+        if self.processor_seconds is not None and self._began is not None:
+            self.processor_seconds += time.process_time() - self._began[1]
+        self._began = None
 
     def go_on(self) -> None:
-        """Training goes on."""
-        self._began, self._processor_began = time.perf_counter(), time.process_time()
+        """Training begins or goes on."""
+        self._began = time.perf_counter(), time.process_time()
 
     @property
     def training_so_far(self) -> float:
         """Seconds of training, those since the last pause included."""
-        return self.training_seconds + time.perf_counter() - self._began
+        return self.training_seconds + (0.0 if self._began is None else time.perf_counter() - self._began[0])
+
+    @property
+    def steps_per_second(self) -> float:
+        """Of training so far; 0 if nothing was timed yet."""
+        return self.steps / self.training_so_far if self.steps else 0.0
 
     def state(self) -> dict[str, float | None]:
         """For a checkpoint."""
@@ -38,12 +48,14 @@ class Clock:
         self.total_seconds += now - self._counted
         self._counted = now
         return {
+            "steps_timed": self.steps,
             "training_seconds": self.training_seconds,
             "processor_seconds": self.processor_seconds,
             "total_seconds": self.total_seconds,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Count on from a checkpoint; older ones do not know the seconds of the processor."""
+        """Count on from a checkpoint; older ones timed every step, or do not know the seconds of the processor."""
+        self.steps = state["steps_timed"] if "steps_timed" in state else state["steps_done"]
         self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
         self.processor_seconds = state.get("processor_seconds")

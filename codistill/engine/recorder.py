@@ -36,7 +36,7 @@ class Progress(NamedTuple):
     loss: float | None  # the objective's mean over the last interval
     validation: Accuracy | None  # after the last finished epoch
     images_per_second: float
-    seconds_left: float
+    seconds_left: float | None  # not known before the second step
 
 
 class Display(Protocol):
@@ -110,14 +110,17 @@ class Recorder:
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
         self.best = BestEpoch()
         self.clock = Clock()
-        self._steps_timed = 0
         self._saved = time.perf_counter()
 
     def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
         named = {**losses, TOTAL: total}
         self._interval.update(named)
         self._whole_epoch.update(named)
-        self._steps_timed += 1
+        if self.clock.goes:
+            self.clock.steps += 1
+        else:  # the first step of this process, which compiles: on a GPU that may take minutes
+            self._runtime.synchronise()
+            self.clock.go_on()
         if (step + 1) % self._timetable.log_every == 0:
             means = self._read(self._interval, step + 1)
             self._loss = means[TOTAL]
@@ -165,8 +168,8 @@ class Recorder:
 
     @property
     def images_per_second(self) -> float:
-        """Images per second of training, in the epochs that are done; each counts once, whoever sees it."""
-        return self._steps_timed * self._timetable.batch_size / max(self.clock.training_seconds, 1e-9)
+        """Images per second of training so far; each counts once, whoever sees it. 0 after a single step."""
+        return self.clock.steps_per_second * self._timetable.batch_size
 
     @property
     def warnings(self) -> list[str]:
@@ -177,7 +180,7 @@ class Recorder:
         """Take up training from a checkpoint; returns how many steps are done. Raises UserError if it does not fit."""
         self._snapshot.put_back(state, self._meters)
         self.clock.restore(state)
-        self._steps_timed = done = int(state["steps_done"])
+        done = int(state["steps_done"])
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
@@ -223,19 +226,14 @@ class Recorder:
     def _figures(self, means: dict[str, float]) -> dict[str, Any]:
         first = self._optimizer.param_groups[0]
         learning_rate = first["lr"] / first.get("lr_factor", 1.0)  # the schedule's, whoever comes first
-        speed = round(self._current_speed, 1)
+        speed = round(self.images_per_second, 1)
         return {"losses": means, "lr": learning_rate, "images_per_second": speed, **self._scaling.figures()}
 
-    @property
-    def _current_speed(self) -> float:
-        """Images per second, the running epoch included."""
-        return self._steps_timed * self._timetable.batch_size / max(self.clock.training_so_far, 1e-9)
-
     def _progress(self, epoch: int, done: int) -> Progress:
-        speed = self._current_speed
         epochs, steps = self._timetable.epochs, self._timetable.steps
-        left = (steps - done) * self._timetable.batch_size / speed
-        return Progress(epoch + 1, epochs, done, steps, self._loss, self.accuracy, speed, left)
+        speed = self.clock.steps_per_second
+        left = (steps - done) / speed if speed else None
+        return Progress(epoch + 1, epochs, done, steps, self._loss, self.accuracy, self.images_per_second, left)
 
     def _read(self, meter: Meter, steps_done: int) -> dict[str, float]:
         with self._keeping_a_bad_batch(steps_done):
