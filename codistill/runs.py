@@ -29,6 +29,7 @@ from codistill.engine.schedule import learning_rate
 from codistill.engine.snapshot import Origin, Snapshot
 from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
+from codistill.engine.uncompilable import uncompilable_explained
 from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, dry_step, fresh_student
 from codistill.finished import complete_config, save_outputs
 from codistill.strict_yaml import read_yaml
@@ -127,7 +128,7 @@ def _train(
         processes.on_main(lambda: folder.start(config.to_yaml(), overwrite))
     processes.together(lambda: trackers.start(config.model_dump(mode="json"), start_step))
     folder.listeners.append(trackers.log)
-    with stop, out_of_memory_explained(folder.path, config.batch_size):
+    with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
         fit(
             cohort,
             experiment.objective,

@@ -10,6 +10,7 @@ from PIL import Image
 
 from codistill import UserError, finished, load_student, runs
 from codistill.config import make_config
+from codistill.errors import TrainingEnded
 from codistill.export import export
 from codistill.export.predictor import open_predictor
 from codistill.models import make_backbone
@@ -20,6 +21,13 @@ from codistill.models import Staged
 
 def make(*, width=8):
     return Staged(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, width, 3, 2, 1), width=width)
+
+class Undecided(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+def undecided():
+    return Staged(nn.Conv2d(3, 4, 3, 2, 1), Undecided(), width=4)
 
 def plain():
     return nn.Linear(2, 3)
@@ -80,6 +88,13 @@ def test_a_student_of_ones_own_is_exported_and_predicts_for_who_trusts_it(
     Image.new("RGB", (8, 8)).save("image.png")
     exec(re.search(r"```python\n(.*?)```", (made / "README.md").read_text(), re.DOTALL)[1], {})  # type: ignore[index]
     assert capsys.readouterr().out.strip() in list("0123456789")
+
+
+def test_a_student_that_makes_no_graph_trains_without_compiling_and_is_told_so_with_it(tmp_path: Path) -> None:
+    given = {**GIVEN, "students": ["own_nets:undecided", "resnet8"]}
+    runs.train(make_config(given), tmp_path / "eager", Silent())
+    with pytest.raises(TrainingEnded, match=r"(?i)branching.*config.yaml compile=false run=ANOTHER_FOLDER"):
+        runs.train(make_config({**given, "compile": True}), tmp_path / "compiled", Silent())
 
 
 def test_a_student_of_ones_own_trains_and_is_loaded_by_who_trusts_the_file(tmp_path: Path) -> None:

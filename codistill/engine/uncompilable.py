@@ -1,0 +1,29 @@
+"""What is said when a step cannot be compiled, which shows in the first one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codistill.errors import TrainingEnded
+
+
+class Uncompilable(TrainingEnded):
+    """Code of a backbone or task that PyTorch makes no graph of, or a machine without what compiling needs."""
+
+    headline = "Cannot be compiled"
+
+
+@contextmanager
+def uncompilable_explained(run: Path) -> Iterator[None]:
+    """As a context: the compiler's errors become one that says how to go on without it."""
+    try:
+        yield
+    except Exception as error:
+        # By its name: importing the compiler's own classes takes seconds, also where nothing is compiled.
+        if not type(error).__module__.startswith("torch._dynamo."):
+            raise
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise Uncompilable(
+            f"PyTorch says: {reason} Train without compiling, some slower: "
+            f"codistill train {run}/config.yaml compile=false run=ANOTHER_FOLDER"
+        ) from error
