@@ -86,7 +86,9 @@ def compare(runs: Sequence[Path]) -> Comparison:
         config, summary = run_files.read_config(run), run_files.read_summary(run)
         if set(config["students"]) != set(summary["test_accuracy"]["students"]):
             raise UserError(f"'{run}': config.yaml and summary.json name different students. One is of another run.")
-        groups.setdefault(yaml.safe_dump(comparable(config)), []).append((run, config, summary))
+        shared = yaml.safe_dump(comparable(config, summary.get("processes", 1)))
+        groups.setdefault(shared, []).append((run, config, summary))
+    _check_data([run for group in groups.values() for run in group])
     for group in groups.values():
         _check_seeds(group)
     names = _names([[(run, config["seed"]) for run, config, _ in group] for group in groups.values()])
@@ -139,7 +141,7 @@ def _with_settings(rows: Sequence[Row]) -> list[Row]:
 def _row(name: str, group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> Row:
     group = sorted(group, key=lambda run: run[2]["seed"])
     config, summaries = group[0][1], [summary for _, _, summary in group]
-    flat = flatten(comparable(config))
+    flat = flatten(comparable(config, summaries[0].get("processes", 1)))
     last = _accuracies([summary["test_accuracy"] for summary in summaries], config["students"])
     assert last is not None
     passes = summaries[0].get("forward_passes")
@@ -194,6 +196,21 @@ def _name(group: Sequence[tuple[Path, int]]) -> str:
         numbered = [re.sub(rf"[-_.]?(?<!\d){seed}$", "", name) or name for name, seed in folders]
         stems = numbered if len(set(numbered)) == 1 else stems
     return ", ".join(dict.fromkeys(stems))
+
+
+def _check_data(runs: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:
+    """What is called the same must be the same; runs of earlier versions do not say what their images were."""
+    seen: dict[str, tuple[Path, str]] = {}
+    for run, config, summary in runs:
+        if (fingerprint := summary.get("fingerprint")) is None:
+            continue
+        data = {key: value for key, value in config["data"].items() if key != "cache"}
+        other, known = seen.setdefault(yaml.safe_dump(data), (run, fingerprint))
+        if fingerprint != known:
+            raise UserError(
+                f"'{other}' and '{run}' have the same settings of data, but were trained on other images: they changed "
+                "in between. Compare runs on the same images."
+            )
 
 
 def _check_seeds(group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:

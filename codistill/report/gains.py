@@ -65,10 +65,10 @@ def find_control(run: Path, others: Sequence[Path]) -> Pair | None:
     config = run_files.read_config(run)
     if is_control(config):
         return None
-    without = None
+    without, terms = None, _terms(run, config)
     for other in others:
         theirs = run_files.read_config(other)
-        if is_control(theirs) and _terms(theirs) == _terms(config):
+        if is_control(theirs) and _terms(other, theirs) == terms:
             if theirs["tasks"] == config["tasks"] and weights_alone(theirs) == weights_alone(config):
                 return Pair(run, other, True)
             if not any(theirs["tasks"]):
@@ -122,7 +122,8 @@ def _over_images(pair: Pair, members: Sequence[str]) -> tuple[Interval | None, s
     return bootstrap(values), f"one seed; over {len(values):,} test images only"
 
 
-def _terms(config: dict[str, Any]) -> dict[str, Any]:
+def _terms(run: Path, config: dict[str, Any]) -> dict[str, Any]:
     """What a run and its control share: seeds are paired."""
-    terms = {key: value for key, value in comparable(config).items() if key not in _TEACHING}
+    whole = comparable(config, run_files.read_summary(run).get("processes", 1))
+    terms = {key: value for key, value in whole.items() if key not in _TEACHING}
     return {**terms, "seed": config["seed"]}

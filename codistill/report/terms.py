@@ -13,7 +13,7 @@ _OWN = ("method", "task")  # sections whose keys belong to one method or task: a
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.
 _TERMS = (
     *("data", "augment", "optimizer", "batch_size", "epochs"),
-    *("view_statistics", "sync_batchnorm", "precision", "students", "poison"),
+    *("view_statistics", "sync_batchnorm", "precision", "students", "poison", "processes"),
 )
 SHOWN = ("method.name", "tasks")  # have columns of their own
 
@@ -64,11 +64,15 @@ def _key_of(loss: str, weights: dict[str, Any]) -> str | None:
     return next((key for key in reversed(weights) if fnmatchcase(loss, key)), None)
 
 
-def comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with what it did not know yet, and without what may differ between the runs of one row."""
+def comparable(config: dict[str, Any], processes: int = 1) -> dict[str, Any]:
+    """A configuration with what it did not know yet, and without what may differ between the runs of one row.
+
+    processes: in which it was trained. Each normalises, and compares images, in its own part of a batch, so that more
+    of them are another training.
+    """
     sections = [key for key, later in _LATER.items() if isinstance(later, dict) and isinstance(config.get(key), dict)]
     nested = {key: {**_LATER[key], **config[key]} for key in sections}
-    return _without_free({**_LATER, **config, **nested})
+    return _without_free({**_LATER, **config, **nested, "processes": processes})
 
 
 def _without_free(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_up_runs import ALONE, CONFIG, accuracy, write_run
+from made_up_runs import ALONE, CONFIG, accuracy, write_run, write_seeds
 
 from codistill.errors import UserError
 from codistill.report.compare import compare, mean_and_deviation
@@ -162,6 +162,26 @@ def test_seconds_of_the_processor_are_shown_where_runs_know_them_even_untimed(tm
     assert [line[column] for line in table.cells] == ["1.5", ""]
     (table, *_) = tables(compare(runs[1:]), timing=False)
     assert "processor minutes" not in table.header
+
+
+def test_runs_of_one_process_and_of_several_are_no_seeds_of_one_row(tmp_path: Path) -> None:
+    runs = write_seeds(tmp_path, "dml", [50, 51])
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    (runs[1] / "summary.json").write_text(json.dumps({**summary, "processes": 8}))
+    found = compare(runs)
+    assert [row.seeds for row in found.rows] == [[0], [1]]
+    assert found.differing_terms == ["processes"]
+
+
+def test_runs_on_images_that_changed_in_between_are_refused(tmp_path: Path) -> None:
+    data = {"name": "photos", "cache": True}
+    runs = [
+        write_run(tmp_path / f"{name}", 50, 50, {"fingerprint": images} if images else {}, data=data, seed=seed)
+        for seed, (name, images) in enumerate((("earlier", None), ("first", "f1"), ("second", "f1"), ("third", "f3")))
+    ]
+    assert compare(runs[:3]).rows[0].seeds == [0, 1, 2]
+    with pytest.raises(UserError, match=r"first' and .*third' have the same settings of data.*other images"):
+        compare(runs)
 
 
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:

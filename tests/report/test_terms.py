@@ -22,6 +22,12 @@ def test_how_a_run_was_spread_over_processes_is_free_but_what_it_normalised_over
     assert terms_of(flatten(comparable(synchronised))) != terms_of(flatten(comparable(today)))
 
 
+def test_more_processes_are_another_training() -> None:
+    today = make_config({"data": "digits"}).model_dump(mode="json")
+    alone, eight = (terms_of(flatten(comparable(today, processes))) for processes in (1, 8))
+    assert differing([alone, eight]) == ["processes"]
+
+
 def test_how_many_students_have_a_task_is_told_by_the_tasks_and_not_by_its_settings() -> None:
     configs = [make_config({"tasks": tasks}).model_dump(mode="json") for tasks in (["rotation", "none"], "rotation")]
     assert differing([flatten(config) for config in configs]) == ["tasks"]
