@@ -131,11 +131,12 @@ def _settings(thing: Callable[..., Any]) -> list[Setting]:
 
 
 def _describe_type(annotation: str) -> str:
-    """``Annotated[float, Gt(gt=0)] | None`` -> ``float > 0 or None``."""
+    """``Annotated[float, Ge(ge=0), Lt(lt=1)] | None`` -> ``float >= 0, < 1 or None``."""
     annotation = re.sub(r"Optional\[(.*)\]", r"\1 | None", annotation.replace("typing.", ""))  # Python up to 3.13
-    plain = re.sub(r"Annotated\[(\w+), G([te])\(g[te]=(\d+)\)\]", _describe_bound, annotation)
+    plain = re.sub(r"Annotated\[(\w+), (?:FieldInfo\([^\[]*\[)?([^\]]*)(?:\]\))?\]", _describe_bounds, annotation)
     return plain.replace(" | ", " or ")
 
 
-def _describe_bound(match: re.Match[str]) -> str:
-    return f"{match[1]} {'>' if match[2] == 't' else '>='} {match[3]}"
+def _describe_bounds(match: re.Match[str]) -> str:
+    signs = {"Gt": ">", "Ge": ">=", "Lt": "<", "Le": "<="}
+    return f"{match[1]} " + ", ".join(f"{signs[kind]} {of}" for kind, of in re.findall(r"(\w+)\(\w+=(\d+)\)", match[2]))

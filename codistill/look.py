@@ -67,7 +67,7 @@ def look_through_trunk(
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """``x`` itself, of any shape; its gradient times ``factor``."""
-    return x if factor == 1.0 else factor * x + (1.0 - factor) * x.detach()
+    return x if factor == 1.0 else x.detach() + factor * (x - x.detach())
 
 
 def split_views(views: Mapping[str, Tensor], joined: StudentOutput) -> dict[str, StudentOutput]:

@@ -118,9 +118,11 @@ class Runtime:
         """In here a cohort is evaluated: no gradients, nothing compiled. It is left in the mode it was in."""
         was_training = cohort.training
         cohort.eval()
-        with self.processes.whole_weights(cohort), torch.inference_mode(), self.autocast(), self.eager():
-            yield
-        cohort.train(was_training)
+        try:
+            with self.processes.whole_weights(cohort), torch.inference_mode(), self.autocast(), self.eager():
+                yield
+        finally:
+            cohort.train(was_training)
 
     def synchronise(self) -> None:
         """Wait for the device, before a clock is read."""

@@ -76,12 +76,12 @@ def previous_in_ring(names: list[str]) -> dict[str, str]:
 
 def fooling_loss(fake: Tensor) -> Tensor:
     """L_G: D's opinion of the own map, of any shape -> scalar."""
-    return (1.0 - fake.float()).square().mean()
+    return (1.0 - fake).square().mean()
 
 
 def telling_apart_loss(real: Tensor, fake: Tensor) -> Tensor:
     """L_D: D's opinions of the peer's map and of the own map, of any shape -> scalar."""
-    return (1.0 - real.float()).square().mean() + fake.float().square().mean()
+    return (1.0 - real).square().mean() + fake.square().mean()
 
 
 class Transfer(nn.Module):
@@ -123,20 +123,24 @@ class Adversaries(Teacher):
             own = self.transfers[i](outputs[i].feature_maps[-1])
             other = F.adaptive_avg_pool2d(outputs[j].feature_maps[-1], self.grids[i])
             fixed = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-            losses[f"{i}_generator"] = fooling_loss(functional_call(discriminator, fixed, (own,)))
+            losses[f"{i}_generator"] = fooling_loss(_opinion(functional_call(discriminator, fixed, (own,))))
             # Each kind of map by itself, or batch normalisation would see both at once here and only one above.
             losses[f"{i}_discriminator"] = telling_apart_loss(
-                discriminator(other.detach()), discriminator(own.detach())
+                _opinion(discriminator(other.detach())), _opinion(discriminator(own.detach()))
             )
         return Taught(targets={}, losses=losses)
 
 
+def _opinion(logits: Tensor) -> Tensor:
+    """In single precision: in half, a judge who is sure would be so to the last bit, and wrong, would never learn."""
+    return logits.float().sigmoid()
+
+
 def _discriminator(channels: int) -> nn.Sequential:
-    """Map (B, C, H, W) -> how much it looks like the peer's, (B, 1, H, W) in (0, 1)."""
+    """Map (B, C, H, W) -> how much it looks like the peer's, as logits (B, 1, H, W)."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(channels),
         nn.LeakyReLU(0.2),
         nn.Conv2d(channels, 1, 3, padding=1),
-        nn.Sigmoid(),
     )

@@ -19,12 +19,13 @@ detached; the values differ by the entropy of the target.
 from collections.abc import Mapping, Sequence
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import PositiveFloat
 
 from codistill.batch import Batch
 from codistill.distill import KL
 from codistill.method import Lesson, Method
 from codistill.methods.listen import everybody_else
+from codistill.methods.settings import Share
 from codistill.objective import Ramp
 from codistill.student import StudentOutput, StudentShape
 from codistill.teacher import Target, Taught, Teacher
@@ -49,8 +50,8 @@ def clilr(
     shapes: Mapping[str, StudentShape],
     *,
     temperature: PositiveFloat = 2.0,
-    beta: NonNegativeFloat = 0.5,
-    ramp: NonNegativeFloat = 0.0,
+    beta: Share = 0.5,
+    ramp: Share = 0.0,
     shared_trunk: bool = True,
     rescale_gradient: bool = True,
     through_target: bool = False,

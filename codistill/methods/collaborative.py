@@ -24,6 +24,7 @@ from codistill.method import Lesson, Method
 from codistill.methods.cpm import CollaborativeProcessing
 from codistill.methods.listen import Listen, everybody_else
 from codistill.methods.reliability import Reliability
+from codistill.methods.settings import Share
 from codistill.objective import Ramp, Weight
 from codistill.student import StudentShape
 from codistill.views import CLEAN, QUARTER_TURNS
@@ -33,7 +34,7 @@ def collaborative(
     shapes: Mapping[str, StudentShape],
     *,
     temperature: PositiveFloat = 3.0,
-    ramp: NonNegativeFloat = 0.27,
+    ramp: Share = 0.27,
     train_students: bool = True,
     reliability: NonNegativeFloat = 4.0,
     width: PositiveInt | None = None,

@@ -31,7 +31,8 @@ from codistill.teacher import AnsweringTeacher
 
 def others_mean(values: Tensor) -> Tensor:
     """For each i the mean of all other entries: (N, ...) -> (N, ...), N >= 2."""
-    return (values.sum(dim=0, keepdim=True) - values) / (values.shape[0] - 1)
+    whole = values.float()  # in half precision the difference would lose a small entry beside large ones
+    return ((whole.sum(dim=0, keepdim=True) - whole) / (len(values) - 1)).to(values.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:

@@ -8,18 +8,17 @@ Deviation: all students are updated at once, from one forward pass each, where t
 
 from collections.abc import Mapping
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import PositiveFloat
 
 from codistill.distill import KL
 from codistill.method import Lesson, Method
 from codistill.methods.listen import Listen, everybody_else
+from codistill.methods.settings import Share
 from codistill.objective import Ramp
 from codistill.student import StudentShape
 
 
-def dml(
-    shapes: Mapping[str, StudentShape], *, temperature: PositiveFloat = 1.0, ramp: NonNegativeFloat = 0.0
-) -> Method:
+def dml(shapes: Mapping[str, StudentShape], *, temperature: PositiveFloat = 1.0, ramp: Share = 0.0) -> Method:
     """Deep mutual learning: everybody imitates the others' predictions (CVPR 2018, arXiv:1706.00384).
 
     temperature: of the KL. ramp: fraction of training over which the links grow to full weight; 0 is none.

@@ -16,11 +16,12 @@ Deviation: no 1e-7 is added to the target probabilities (in the public code they
 
 from collections.abc import Mapping
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from codistill.distill import KL
 from codistill.method import Lesson, Method
 from codistill.methods.fusion import FeatureFusion, MeanLogits, join_maps
+from codistill.methods.settings import Share
 from codistill.objective import Ramp
 from codistill.student import StudentOutput, StudentShape
 from codistill.teacher import AnsweringTeacher
@@ -46,7 +47,7 @@ def ffl(
     shapes: Mapping[str, StudentShape],
     *,
     temperature: PositiveFloat = 3.0,
-    ramp: NonNegativeFloat = 0.27,
+    ramp: Share = 0.27,
     train_students: bool = True,
     width: PositiveInt | None = None,
     shared_trunk: bool = False,

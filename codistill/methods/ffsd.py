@@ -36,6 +36,7 @@ from codistill.method import Lesson, Method
 from codistill.methods.ffsd_decoders import SelfDistillation, Source
 from codistill.methods.fusion import FeatureFusion, MeanLogits, join_maps, separable
 from codistill.methods.listen import Listen, everybody_else
+from codistill.methods.settings import Share
 from codistill.objective import Ramp, Weight
 from codistill.student import StudentOutput, StudentShape
 from codistill.teacher import Target, Taught, Teacher
@@ -117,7 +118,7 @@ def ffsd(
     diversity: NonNegativeFloat = 1e-5,
     attention: NonNegativeFloat = 10.0,
     decoders: NonNegativeFloat = 1000.0,
-    ramp: NonNegativeFloat = 0.017,
+    ramp: Share = 0.017,
     width: PositiveInt | None = None,
 ) -> Method:
     """Diverse followers fused into the teacher of one leader, the student to deploy (TNNLS 2022, arXiv:2103.14473).

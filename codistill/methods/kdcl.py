@@ -29,13 +29,14 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.distill import KL
 from codistill.errors import UserError, unknown
 from codistill.method import Lesson, Method
+from codistill.methods.settings import Decay
 from codistill.student import StudentOutput, StudentShape
 from codistill.teacher import Target, Taught, Teacher
 
@@ -152,8 +153,8 @@ def kdcl(
     own_augmentations: bool = True,
     choose_per: Choice = "image",
     steps: PositiveInt = 20,
-    ridge: NonNegativeFloat = 0.1,
-    memory: NonNegativeFloat = 0.99,
+    ridge: PositiveFloat = 0.1,
+    memory: Decay = 0.99,
 ) -> Method:
     """Collaborative learning: one soft target for all, ensembled from all students' logits (KDCL, CVPR 2020, no arXiv).
 
@@ -169,8 +170,8 @@ def kdcl(
         raise unknown("ensemble", ensemble, get_args(Ensemble))
     if choose_per not in get_args(Choice):
         raise unknown("choose_per", choose_per, get_args(Choice))
-    if ridge <= 0 or steps < 0 or not 0 <= memory < 1:
-        raise UserError(f"KDCL needs ridge > 0, steps >= 0 and 0 <= memory < 1, got {ridge}, {steps} and {memory}.")
+    if ridge <= 0 or steps < 1 or not 0 <= memory < 1:
+        raise UserError(f"KDCL needs ridge > 0, steps >= 1 and 0 <= memory < 1, got {ridge}, {steps} and {memory}.")
     teacher = CollaborativeEnsemble(shapes, ensemble, choose_per, steps, ridge, memory)
     return Method(
         lessons={"ensemble": Lesson(teacher, {"kl": KL(temperature)})},

@@ -21,13 +21,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from codistill.batch import Batch
 from codistill.distill import KL
 from codistill.errors import UserError, unknown
 from codistill.method import Lesson, Method
+from codistill.methods.settings import Share
 from codistill.objective import Ramp
 from codistill.student import StudentOutput, StudentShape
 from codistill.teacher import Target, Taught, Teacher
@@ -106,7 +107,7 @@ def okddip(
     leader: str | None = None,
     temperature: PositiveFloat = 3.0,
     width: PositiveInt = 8,
-    ramp: NonNegativeFloat = 0.27,
+    ramp: Share = 0.27,
     shared_trunk: bool = True,
     through_target: bool = True,
     aggregate: Literal["logits", "probabilities"] = "logits",

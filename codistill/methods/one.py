@@ -18,11 +18,12 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from codistill.distill import KL
 from codistill.method import Lesson, Method
+from codistill.methods.settings import Share
 from codistill.objective import Ramp
 from codistill.student import StudentOutput, StudentShape
 from codistill.teacher import AnsweringTeacher
@@ -67,7 +68,7 @@ def one(
     shapes: Mapping[str, StudentShape],
     *,
     temperature: PositiveFloat = 3.0,
-    ramp: NonNegativeFloat = 0.27,
+    ramp: Share = 0.27,
     shared_trunk: bool = True,
     through_target: bool = False,
 ) -> Method:

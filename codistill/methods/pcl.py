@@ -22,7 +22,7 @@ from copy import deepcopy
 from typing import Self, cast
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -30,6 +30,7 @@ from codistill.batch import Batch
 from codistill.distill import KL
 from codistill.method import Lesson, Method
 from codistill.methods.listen import Listen, everybody_else
+from codistill.methods.settings import Decay, Share
 from codistill.objective import Ramp
 from codistill.student import Student, StudentOutput, StudentShape
 from codistill.teacher import AnsweringTeacher, Taught, Teacher
@@ -109,8 +110,8 @@ def pcl(
     shapes: Mapping[str, StudentShape],
     *,
     temperature: PositiveFloat = 3.0,
-    ramp: NonNegativeFloat = 0.27,
-    decay: NonNegativeFloat = 0.999,
+    ramp: Share = 0.27,
+    decay: Decay = 0.999,
     own_augmentations: bool = True,
     shared_trunk: bool = False,
     train_students: bool = True,

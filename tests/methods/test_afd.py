@@ -38,7 +38,7 @@ def literal_normalise(x: torch.Tensor) -> torch.Tensor:
 
 def literal_judgement(discriminator: torch.nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     """D's opinion of (B, C, H, W), position by position, for a batch normalisation that has not been trained yet."""
-    first, _, _, second, _ = discriminator
+    first, _, _, second = discriminator
 
     def convolve(maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         height, width = maps.shape[-2:]
