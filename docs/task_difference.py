@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from scipy.stats import spearmanr
+from scipy.stats import permutation_test, spearmanr
 
 from codistill import run_files
 from codistill.report.compare import ALONE, Row, compare
@@ -131,10 +131,17 @@ def _of_seeds(row: Row, place: int, seeds: set[int]) -> list[float]:
 
 
 def _correlation(pairs: Sequence[Pair], measure: Measure) -> str:
-    """Spearman's, with its p; nothing of fewer than four pairs."""
+    """Spearman's, with the p of a permutation test; nothing of fewer than four pairs."""
     if len(pairs) < 4:
         return ""
-    found: Any = spearmanr([measure.of(pair) for pair in pairs], [pair.gain for pair in pairs])
+    ours, gains = [measure.of(pair) for pair in pairs], [pair.gain for pair in pairs]
+
+    def rho(values: Any) -> float:
+        return float(spearmanr(values, gains).statistic)
+
+    # Of all orders of so few pairs, or of ten thousand: the p that spearmanr gives is for many.
+    shuffling = {"permutation_type": "pairings", "n_resamples": 9999, "rng": 0}
+    found: Any = permutation_test((ours,), rho, vectorized=False, **shuffling)
     return f"{found.statistic:+.2f} (p = {found.pvalue:.2f})"
 
 
