@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what trains in processes of its own, in an empty folder."""
+"""The command line as a user meets it, in an empty folder."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def codistill(
 
 
 def asked(*arguments: str) -> Result:
-    """What a command that trains nothing says, in this process."""
+    """What a command says in this process: starting one takes longer than what most of these do."""
     return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
 
 
@@ -49,12 +49,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_train_then_evaluate_then_compare(trained: Path) -> None:
+def test_train_then_evaluate_then_compare(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluated = codistill(trained, "evaluate", "runs/a0")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "Equal to the run's summary." in evaluated.stdout
-    compared = codistill(trained, "compare", "runs/a0", "runs/a1", "--markdown")
-    assert compared.returncode == 0, compared.stderr
+    monkeypatch.chdir(trained)
+    compared = asked("compare", "runs/a0", "runs/a1", "--markdown")
+    assert compared.exit_code == 0, compared.stderr
     accuracies = [
         json.loads((trained / "runs" / run / "summary.json").read_text())["test_accuracy"]["ensemble"]
         for run in ("a0", "a1")
@@ -62,15 +63,19 @@ def test_train_then_evaluate_then_compare(trained: Path) -> None:
     assert f"| {sum(accuracies) / 2:.2f} ± " in compared.stdout
 
 
-def test_a_run_without_a_name_gets_a_folder_of_its_own(trained: Path) -> None:
-    assert codistill(trained, "train", *SHORT, "method=independent").returncode == 0
-    (run,) = trained.glob("runs/*_independent-seed0")
+def test_a_run_without_a_name_gets_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert asked("train", *SHORT, "method=independent").exit_code == 0
+    (run,) = tmp_path.glob("runs/*_independent-seed0")
     assert (run / "summary.json").exists()
 
 
-def test_a_finished_run_is_written_over_when_told(trained: Path) -> None:  # otherwise not: test_bad_input.py
+def test_a_finished_run_is_written_over_when_told(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # otherwise not: test_bad_input.py
     before = (trained / "runs" / "a0" / "summary.json").stat().st_mtime_ns
-    assert codistill(trained, "train", *SHORT, "run=runs/a0", "--overwrite").returncode == 0
+    monkeypatch.chdir(trained)
+    assert asked("train", *SHORT, "run=runs/a0", "--overwrite").exit_code == 0
     assert (trained / "runs" / "a0" / "summary.json").stat().st_mtime_ns > before
 
 
@@ -93,10 +98,12 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_who_learns_what_is_said_at_the_start_and_heads_larger_than_the_students_are_warned_of(tmp_path: Path) -> None:
-    big = "tasks=[{name: supcon, width: 3000},rotation]"
-    done = codistill(tmp_path, "train", *SHORT, big, "run=r")
-    assert done.returncode == 0, done.stderr
+def test_who_learns_what_is_said_at_the_start_and_heads_larger_than_the_students_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = asked("train", *SHORT, "tasks=[{name: supcon, width: 3000},rotation]", "run=r")
+    assert done.exit_code == 0, done.stderr
     assert "Method collaborative, students resnet8_1 (supcon), resnet8_2 (rotation)." in done.stdout.splitlines()[1]
     assert "Warning: The parts for training only have" in done.stdout.splitlines()[2]
 
