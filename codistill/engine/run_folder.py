@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -62,12 +63,15 @@ class RunFolder:
         return (self.path / "summary.json").exists()
 
     def start(self, config_yaml: str, overwrite: bool = False) -> None:
-        """Begin a run here. Raises UserError if one was finished or begun here before, unless told to overwrite."""
+        """Begin a run here. Raises UserError if one was finished or begun here before, unless told to overwrite.
+
+        A folder that holds anything else is never written to: what is called like a file of a run may be another's.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"Run folder '{self.path}' is a file.")
         try:
-            if not overwrite and not (self.path / lock.NAME).exists():
-                self._check_free()  # before a lock is made in a folder that is somebody else's
+            if not (self.path / lock.NAME).exists():  # before one is made in a folder that is somebody else's
+                self._check_replaceable() if overwrite else self._check_free()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if not overwrite:
@@ -157,11 +161,22 @@ class RunFolder:
         return self.path / "bad_batch.safetensors"
 
     def load_student(self, name: str) -> dict[str, Tensor]:
+        with self._student_file(name) as path:
+            return load_file(path)
+
+    def student_facts(self, name: str) -> dict[str, Any]:
+        """What a student's file says of its images: ``class_names``, ``image_size``, ``mean``, ``std``, ``resize``."""
+        with self._student_file(name) as path, safe_open(path, framework="pt") as file:
+            return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+
+    @contextmanager
+    def _student_file(self, name: str) -> Iterator[Path]:
+        """To be read in here. Raises UserError if it is missing or damaged."""
         path = self.path / "students" / f"{name}.safetensors"
         if not path.exists():
             raise UserError(f"Run folder '{self.path}' has no weights of student '{name}': the run is not finished.")
         try:
-            return load_file(path)
+            yield path
         except Exception as error:  # safetensors has no one error class of its own
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"'{path}' is damaged: {reason}") from error
@@ -190,7 +205,23 @@ class RunFolder:
                 f"Go on with 'codistill train --resume {self.path}', choose another run=..., or add --overwrite."
             )
         if self.path.exists() and any(path.name not in _NOTHING for path in self.path.iterdir()):
-            raise UserError(f"Run folder '{self.path}' is not empty. Choose another run=..., or add --overwrite.")
+            killed = (self.path / lock.NAME).exists()  # a run, while it began to replace another
+            hint = ", or add --overwrite" if killed else ""
+            raise UserError(f"Run folder '{self.path}' is not empty. Choose another run=...{hint}.")
+
+    def _check_replaceable(self) -> None:
+        """Raises UserError for a folder that holds anything but a run."""
+        if not self.path.exists() or all(path.name in _NOTHING for path in self.path.iterdir()):
+            return
+        try:
+            run_files.read_config(self.path)
+            is_run = self.finished or self._checkpoints.any
+        except UserError:
+            is_run = False
+        if not is_run:
+            raise UserError(
+                f"Run folder '{self.path}' is not empty and holds no run: it is not replaced. Choose another run=...."
+            )
 
     def _save(self, name: str, data: bytes) -> None:
         with self._saving(name, len(data)):

@@ -107,6 +107,16 @@ def test_a_folder_in_which_a_run_was_killed_before_it_began_counts_as_empty(tmp_
     assert (tmp_path / "config.yaml").read_text() == "epochs: 1\n"
 
 
+def test_a_folder_that_holds_no_run_is_not_overwritten(tmp_path: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "checkpoint.pt", "report.html", "tensorboard/events"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("of somebody else")
+    before = sorted(tmp_path.rglob("*"))
+    with RunFolder(tmp_path) as folder, pytest.raises(UserError, match="is not empty and holds no run"):
+        folder.start("epochs: 1\n", overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_overwriting_leaves_nothing_of_the_old_run(tmp_path: Path, whole: Path) -> None:
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "report").mkdir()
