@@ -26,15 +26,20 @@ def evaluate_run(run: str | Path, device: str = "auto") -> tuple[Accuracy, dict[
 
 
 def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]]:
-    """A finished run as it was when training ended, on any device, and its summary. Raises UserError if damaged."""
+    """A finished run as it was when training ended, on any device, and its summary.
+
+    Raises UserError if it is damaged, or if its data are no longer those that it was trained on: what is measured on
+    others would not be its accuracy, and images that were trained on might be among those of its test.
+    """
     folder = RunFolder(run)
     summary = run_files.read_summary(run)
     # How it was sped up belongs to the device that trained.
     any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False, "sharding": "none"}
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
     experiment = build(config, pretrained=False)
-    built = "the run's config.yaml"
-    load_weights(experiment.cohort, folder.load_checkpoint()["cohort"], f"{run}/checkpoint.pt", built)
+    built, checkpoint = "the run's config.yaml", folder.load_checkpoint()
+    _check_data(experiment, folder, summary, checkpoint.get("data"))
+    load_weights(experiment.cohort, checkpoint["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():
         load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
         folder.check_student(name, summary.get("sha256", {}).get(name))
@@ -53,6 +58,27 @@ def save_outputs(experiment: Experiment, folder: RunFolder, split: str, digests:
         "sha256": digests,
     }
     folder.save_outputs(split, outputs.collect(cohort, loader, experiment.runtime), about)
+
+
+def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, Any], fingerprint: str | None) -> None:
+    """Raises UserError, naming what differs, unless the data are those of the run; not all versions saved all of it."""
+    then = folder.student_facts(next(iter(experiment.cohort.students)))
+    now = {key: list(value) if isinstance(value, tuple) else value for key, value in experiment.facts.items()}
+    images = experiment.sizes
+    if now["class_names"] != then.get("class_names", now["class_names"]):
+        names = [", ".join(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
+        found = "its classes were {}, and are {}".format(*names)
+    elif (before := summary.get("images", images)) != images:
+        counts = (", ".join(f"{count:,} {split}" for split, count in of.items()) for of in (before, images))
+        found = "there were {} images, and are {}".format(*counts)
+    elif any(now[key] != then.get(key, now[key]) for key in now) or fingerprint not in (None, experiment.fingerprint):
+        found = "there are as many images, of the same classes, but others, or another Pillow decodes them otherwise"
+    else:
+        return
+    raise UserError(
+        f"Data '{experiment.config.data.name}' changed since the run in '{folder.path}' was trained: {found}. Put the "
+        "data back. Without them its students still predict: codistill predict, or load_student in Python."
+    )
 
 
 def read_run_config(run: Path) -> RunConfig:

@@ -510,7 +510,7 @@ KEYS = [
     ),
     keys("a negative setting", "method={name: dml, temperature: -1}", "temperature should be greater than 0", "-1"),
     keys("a method without a name", "method={temperature: 1}", "A method should be one of independent, dml", "'name'"),
-    keys("a ramp in epochs", "method={name: dml, ramp: 30}", "A ramp", "share of training from 0 to 1", "30"),
+    keys("a ramp in epochs", "method={name: dml, ramp: 30}", "ramp should be less than or equal to 1", "30"),
     keys("a negative weight", "weights={'*/ce': -1}", "weights.*/ce " + A_WEIGHT, "-1"),
     keys("a word for a weight", "weights={'*/ce': much}", "weights.*/ce " + A_WEIGHT, "'much'"),
     keys("yes for a weight", "weights={'*/ce': yes}", "weights.*/ce " + A_WEIGHT, "True"),

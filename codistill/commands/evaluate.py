@@ -6,6 +6,7 @@ import typer
 
 from codistill.commands.accuracy import print_accuracy
 from codistill.commands.shared import RunArgument, console, new_app
+from codistill.engine.evaluate import Accuracy
 from codistill.finished import evaluate_run
 
 app = new_app()
@@ -21,4 +22,5 @@ def evaluate(
     if accuracy._asdict() == summary["test_accuracy"]:
         console.print("Equal to the run's summary.")
     else:
-        console.print(f"The run's summary says otherwise: {summary['test_accuracy']}")
+        console.print("The run's summary says otherwise:")
+        print_accuracy(Accuracy(**summary["test_accuracy"]))

@@ -199,18 +199,18 @@ def _name(group: Sequence[tuple[Path, int]]) -> str:
 
 
 def _check_data(runs: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:
-    """What is called the same must be the same; runs of earlier versions do not say what their images were."""
-    seen: dict[str, tuple[Path, str]] = {}
+    """What is called the same must be the same; runs of earlier versions know no fingerprint of their images."""
+    seen: dict[tuple[str, str], tuple[Path, Any]] = {}
     for run, config, summary in runs:
-        if (fingerprint := summary.get("fingerprint")) is None:
-            continue
-        data = {key: value for key, value in config["data"].items() if key != "cache"}
-        other, known = seen.setdefault(yaml.safe_dump(data), (run, fingerprint))
-        if fingerprint != known:
-            raise UserError(
-                f"'{other}' and '{run}' have the same settings of data, but were trained on other images: they changed "
-                "in between. Compare runs on the same images."
-            )
+        data = {key: value for key, value in config.get("data", {}).items() if key != "cache"}
+        for key in ("images", "fingerprint"):
+            if (now := summary.get(key)) is not None:
+                other, before = seen.setdefault((key, yaml.safe_dump(data)), (run, now))
+                if now != before:
+                    raise UserError(
+                        f"'{other}' and '{run}' have the same settings of data, but not the same images: they changed "
+                        "in between. Compare runs on the same images."
+                    )
 
 
 def _check_seeds(group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:

@@ -63,6 +63,29 @@ def test_a_run_with_any_augmentation_is_resumed_exactly(way: str, monkeypatch: p
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
 
 
+def test_a_finished_run_is_measured_on_its_own_data_alone() -> None:
+    runs.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
+    assert finished.evaluate_run("run")[0]._asdict() == finished.evaluate_run("run")[1]["test_accuracy"]
+
+    def refused(words: str) -> None:
+        with pytest.raises(UserError, match=rf"Data './data' changed since the run in 'run' was trained: {words}"):
+            finished.evaluate_run("run")
+
+    first, *_ = sorted(path for path in Path("data").iterdir() if path.is_dir())
+    first.rename("data/zebra")
+    refused(rf"its classes were {first.name}, .*, and are .*, zebra")
+    Path("data/zebra").rename(first)
+    (first / "1000.png").write_bytes(encode(noise(1000)))
+    refused("there were .* images, and are ")
+    (first / "1000.png").unlink()
+    image = next(first.iterdir())
+    kept = image.read_bytes()
+    image.write_bytes(encode(noise(1000)))
+    refused("there are as many images, of the same classes, but others")
+    image.write_bytes(kept)
+    finished.evaluate_run("run")
+
+
 def test_a_run_is_not_resumed_on_other_images_than_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
     run = killed_after_an_epoch(SETTINGS, monkeypatch)
     before = (run / "checkpoint.pt").read_bytes()

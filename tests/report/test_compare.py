@@ -180,7 +180,7 @@ def test_runs_on_images_that_changed_in_between_are_refused(tmp_path: Path) -> N
         for seed, (name, images) in enumerate((("earlier", None), ("first", "f1"), ("second", "f1"), ("third", "f3")))
     ]
     assert compare(runs[:3]).rows[0].seeds == [0, 1, 2]
-    with pytest.raises(UserError, match=r"first' and .*third' have the same settings of data.*other images"):
+    with pytest.raises(UserError, match=r"first' and .*third' have the same settings of data, but not the same images"):
         compare(runs)
 
 
