@@ -23,7 +23,7 @@ from codistill.data.columns import image_column, label_column, label_columns, no
 from codistill.data.folder import check_class_folders, files_left_out, local_data
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
-from codistill.data.local import SPLITS, Local, explained, known_splits, load_local
+from codistill.data.local import SPLITS, Local, explained, known_splits, load_local, of_a_folder
 from codistill.data.source import Progress, Source
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
@@ -54,10 +54,7 @@ class HubData(Source):
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
         self._name, self._cache, self._progress = name, cache, progress
         self._path = local_data(name)
-        if self._path is None:
-            loaded = Local(explained(lambda: datasets.load_dataset(name), None, name), [])
-        else:
-            loaded = load_local(self._path, name)
+        loaded = Local(_from_hub(name), []) if self._path is None else load_local(self._path, name)
         self._files = loaded.files
         self._splits = known_splits(loaded.splits, name)
         if left_out := [split for split in loaded.splits if not any(split in names for names in SPLITS.values())]:
@@ -184,6 +181,19 @@ class HubData(Source):
                     "classes. Correct it, or remove the row."
                 )
         return np.array([index[cell] for cell in cells], dtype=np.int64)
+
+
+def _from_hub(name: str) -> Any:
+    """The splits of a data set on the hub. Raises UserError where there is none."""
+    import datasets
+
+    loaded = explained(lambda: datasets.load_dataset(name), None, name)
+    if "/" not in name and of_a_folder(loaded):
+        raise UserError(
+            f"Data '{name}' is neither a folder here nor found on the hub. What is kept under that name in "
+            f"'{download_folder()}' is a copy of a folder elsewhere. Give the path of the folder."
+        )
+    return loaded
 
 
 def _decode(cell: dict[str, Any] | None, place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -5,6 +5,7 @@ folder   class folders, Parquet, Arrow, WebDataset shards (.tar), train.csv with
 file     one of .parquet, .arrow, .tar, .csv, .tsv: all of it is the split "train"
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,16 +36,40 @@ class Local(NamedTuple):
     class_folders: bool = False
 
 
+def local_cache() -> str:
+    """Where ``datasets`` keeps what it made of local data: apart from data of the hub.
+
+    It keeps a folder's rows under the folder's bare name, and takes what has a name of the hub from there when the hub
+    does not give it. In one place, a folder that is not there would be another folder of that name.
+    """
+    import datasets
+
+    return str(Path(datasets.config.HF_DATASETS_CACHE, "codistill-local"))
+
+
+def of_a_folder(splits: Mapping[str, Any]) -> bool:
+    """Whether rows asked for by a name without "/" came from a local folder, of which a copy was kept by that name.
+
+    Versions before ``local_cache`` kept such copies, as does whoever calls ``datasets`` directly. Their place is named
+    after a hash of 16 digits; that of data from the hub after a commit, of 40.
+    """
+    places = {Path(file["filename"]).parent.name for rows in splits.values() for file in rows.cache_files}
+    return any(re.fullmatch("[0-9a-f]{16}", place) for place in places)
+
+
 def load_local(path: Path, name: str) -> Local:
     """A folder or a file, which the user calls ``name``. Raises UserError for what cannot be read."""
     import datasets
 
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or a local file would be counted as a download, on the network
+    cache = local_cache()
     if path.is_file():
         if path.suffix.lower() in TABLES:
             return _from_tables({"train": path})
         builder, file = BUILDERS[path.suffix.lower()], str(path)
-        loaded = explained(lambda: datasets.load_dataset(builder, data_files={"train": file}), path, name)
+        loaded = explained(
+            lambda: datasets.load_dataset(builder, data_files={"train": file}, cache_dir=cache), path, name
+        )
         return Local(_flat(loaded), [path])
     files = list(visible_files(path))
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
@@ -55,7 +80,7 @@ def load_local(path: Path, name: str) -> Local:
         return _from_tables(tables)
     only_images = not any(file.suffix.lower() in (*BUILDERS, *TABLES) or file.name in METADATA for file in files)
     patterns = patterns_by_split(path, files) if only_images else None
-    loaded = explained(lambda: datasets.load_dataset(str(path), data_files=patterns), path, name)
+    loaded = explained(lambda: datasets.load_dataset(str(path), data_files=patterns, cache_dir=cache), path, name)
     builder = next(iter(loaded.values())).info.builder_name
     if builder == "csv":
         raise UserError(

@@ -289,3 +289,55 @@ def test_photos_of_differing_sizes_are_brought_to_one_in_proportion_if_asked_for
     cropped = prepare(source, image_size=8, resize="crop").train.pixels
     assert cropped.shape[1:] == (8, 8, 3)
     assert not torch.equal(cropped, prepare(source, image_size=8).train.pixels)
+
+
+def missed(name: str) -> str:
+    with pytest.raises(UserError) as error:
+        open_source(name)
+    return str(error.value)
+
+
+def test_a_folder_that_is_not_there_is_not_another_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    write_class_folders("here/pics", CLASSES)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("here")
+    assert open_source("pics").class_names == ("ash", "oak")
+    monkeypatch.chdir("../elsewhere")
+    assert "'pics' could not be loaded" in missed("pics")
+
+
+def test_a_copy_of_a_folder_that_was_kept_under_a_bare_name_is_no_data_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_class_folders("here/pics", CLASSES)
+    datasets.load_dataset("here/pics")  # as earlier versions did
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    said = missed("pics")
+    assert "Data 'pics' is neither a folder here nor found on the hub" in said
+    assert "Give the path of the folder" in said
+
+
+def test_data_of_the_hub_that_was_kept_is_read_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("here/pics").mkdir(parents=True)
+    rows_of(FILES, LABELS).to_parquet("here/pics/train.parquet")
+    datasets.load_dataset("here/pics")
+    (kept,) = (path for path in (tmp_path / "cache" / "pics").glob("*/*/*") if path.is_dir())
+    kept.rename(kept.with_name("0123456789" * 4))  # a commit
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    assert len(open_source("pics").labels("train")) == len(FILES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folders_and_files_of_one_name_are_told_apart(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for place, start in (("one", 10), ("other", 30)):
+        Path(place).mkdir()
+        monkeypatch.chdir(place)
+        KINDS[kind]("train", [encode(noise(seed)) for seed in range(start, start + 8)], CLASSES * 4)
+        for name in ("data", f"data/{SINGLE[kind]}") if kind in SINGLE else ("data",):
+            pixels = open_source(name).pixels("train", np.arange(8), None)
+            seen.append({image.numpy().tobytes() for image in pixels})
+            assert seen[-1] == {np.array(noise(seed)).tobytes() for seed in range(start, start + 8)}
+        monkeypatch.chdir("..")
+    assert len(set(map(frozenset, seen))) == 2
