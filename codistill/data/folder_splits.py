@@ -2,6 +2,7 @@
 
 It looks for the words of splits anywhere in a path: of ``test/train/1.png``, a picture of a locomotive, it makes a test
 image and a training image. Here the class folder and the file say nothing of the split; the folders above them do.
+And it knows the words in small letters alone: the images of ``Test`` would be trained on.
 """
 
 import glob
@@ -9,12 +10,17 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+from codistill.data.csv_file import IMAGE_ENDINGS
+from codistill.errors import UserError
+
 _WORDS = {  # as in datasets
     "train": "train|training",
     "validation": "validation|valid|dev|val",
     "test": "test|testing|eval|evaluation",
 }
-_PATTERNS = {split: re.compile(rf"(^|[-._ 0-9])({words})($|[-._ 0-9])") for split, words in _WORDS.items()}
+_PATTERNS = {
+    split: re.compile(rf"(^|[-._ 0-9])({words})($|[-._ 0-9])", re.IGNORECASE) for split, words in _WORDS.items()
+}
 
 
 def patterns_by_split(folder: Path, files: Iterable[Path]) -> dict[str, list[str]] | None:
@@ -29,17 +35,42 @@ def patterns_by_split(folder: Path, files: Iterable[Path]) -> dict[str, list[str
         named = [place for place, parent in enumerate(parents) if _split_of(parent)]
         if named:
             above.setdefault(_split_of(parents[named[0]]), set()).add(PurePath(*parents[: named[0] + 1]))
-        misled |= len(named) > 1 or bool(_split_of(class_folder))
+        misled |= len(named) > 1 or bool(_split_of(class_folder)) or any(map(_in_capitals, parents))
     if above:
         found = {split: sorted(f"{glob.escape(str(place))}/**" for place in places) for split, places in above.items()}
         return found if misled else None
-    class_folders = {_split_of(image.parts[-2]) for image in images}
-    if "" not in class_folders:
-        return None  # splits without class folders
+    class_folders = {image.parent for image in images}
+    if all(_split_of(place.name) for place in class_folders):  # splits without class folders
+        if not any(_in_capitals(place.name) for place in class_folders):
+            return None
+        for place in class_folders:
+            above.setdefault(_split_of(place.name), set()).add(place)
+        return {split: sorted(f"{glob.escape(str(place))}/**" for place in places) for split, places in above.items()}
     if not misled:
         told = sum(bool(_split_of(image.name)) for image in images)
         misled = 0 < told < len(images)  # if all files tell their split, they mean it
     return {"train": ["**"]} if misled else None
+
+
+def check_small_letters(folder: Path, files: Iterable[Path]) -> None:
+    """Raises UserError where ``datasets`` would take a split for more of train, for the capitals in its name.
+
+    files: all of a folder that holds more than images in class folders.
+    """
+    for file in sorted(files):
+        parts = file.relative_to(folder).parts
+        for part in parts[:-1] if file.suffix.lower() in IMAGE_ENDINGS else parts:
+            if _in_capitals(part):
+                raise UserError(
+                    f"'{part}' of '{file}' would not be taken for a split, for its capitals. Call it '{part.lower()}'."
+                )
+
+
+def _in_capitals(name: str) -> bool:
+    """Whether a folder or file is named after a split, but not in small letters."""
+    found = [pattern.search(name) for pattern in _PATTERNS.values()]
+    words = [match[2] for match in found if match]
+    return bool(words) and not any(word.islower() for word in words)
 
 
 def _split_of(name: str) -> str:

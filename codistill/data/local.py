@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codistill.data.csv_file import kind_of, read_csv
+from codistill.data.csv_file import IMAGE_ENDINGS, kind_of, read_csv
 from codistill.data.folder import METADATA, visible_files
-from codistill.data.folder_splits import patterns_by_split
+from codistill.data.folder_splits import check_small_letters, patterns_by_split
 from codistill.errors import UserError
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of single files
@@ -79,6 +79,8 @@ def load_local(path: Path, name: str) -> Local:
     if "train" in tables:
         return _from_tables(tables)
     only_images = not any(file.suffix.lower() in (*BUILDERS, *TABLES) or file.name in METADATA for file in files)
+    if not only_images:
+        check_small_letters(path, (file for file in files if _is_read(file)))
     patterns = patterns_by_split(path, files) if only_images else None
     loaded = explained(lambda: datasets.load_dataset(str(path), data_files=patterns, cache_dir=cache), path, name)
     builder = next(iter(loaded.values())).info.builder_name
@@ -103,12 +105,16 @@ def known_splits(splits: Mapping[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def _is_read(file: Path) -> bool:
+    return file.suffix.lower() in (*BUILDERS, *TABLES, *IMAGE_ENDINGS)
+
+
 def _tables(folder: Path) -> dict[str, Path]:
     """The CSV files of a folder that are named like a split. Raises UserError for two of one split."""
     found: dict[str, Path] = {}
     for split, names in SPLITS.items():
-        of_split = [folder / f"{name}{ending}" for name in names for ending in TABLES]
-        of_split = [file for file in of_split if file.is_file()]
+        possible = {f"{name}{ending}" for name in names for ending in TABLES}
+        of_split = [file for file in sorted(folder.iterdir()) if file.name.lower() in possible and file.is_file()]
         if len(of_split) > 1:
             raise UserError(f"Both '{of_split[0]}' and '{of_split[1]}' list {split} images. Leave one.")
         if of_split:
