@@ -35,6 +35,7 @@ def local_data(name: str) -> Path | None:
         return Path(place)
     files = list(visible_files(Path(place)))
     if not files:
+        check_links(Path(place))
         raise UserError(f"Data folder '{name}' is empty: it should hold Parquet files or images in class folders.")
     for file in files:
         _check_whole(file)
@@ -56,8 +57,19 @@ def check_class_folders(loaded: Iterable[Path]) -> None:
     for split in sorted({folder.parent for folder in class_folders}):
         for folder in sorted(path for path in split.iterdir() if path.is_dir() and not _hidden(path.name)):
             if folder.name not in names:  # a class that one split alone lacks is found later, with all such classes
-                why = "is a link, which is not followed" if folder.is_symlink() else "holds no image"
-                raise UserError(f"Class folder '{folder}' {why}. Put images there, or remove it.")
+                raise UserError(f"Class folder '{folder}' holds no image. Put images there, or remove it.")
+
+
+def check_links(data: Path) -> None:
+    """Raises UserError for a folder below that is a link: ``datasets`` would pass over a class or a whole split."""
+    for place, folders, _ in os.walk(data):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        for folder in (Path(place, name) for name in folders):
+            if folder.is_symlink():
+                raise UserError(
+                    f"Folder '{folder}' is a link, which is not followed. Put images there, or remove it; a CSV file "
+                    "may list images behind links."
+                )
 
 
 def visible_files(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codistill.data.csv_file import IMAGE_ENDINGS, kind_of, read_csv
-from codistill.data.folder import METADATA, visible_files
+from codistill.data.folder import METADATA, check_links, visible_files
 from codistill.data.folder_splits import check_small_letters, patterns_by_split
 from codistill.errors import UserError
 
@@ -78,6 +78,7 @@ def load_local(path: Path, name: str) -> Local:
     tables = _tables(path)
     if "train" in tables:
         return _from_tables(tables)
+    check_links(path)
     only_images = not any(file.suffix.lower() in (*BUILDERS, *TABLES) or file.name in METADATA for file in files)
     if not only_images:
         check_small_letters(path, (file for file in files if _is_read(file)))

@@ -8,6 +8,7 @@ import pytest
 from odd_files import write_class_folders
 
 from codistill.data import open_source
+from codistill.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +43,25 @@ def test_images_listed_in_a_file_of_their_own_have_its_labels() -> None:
     source = open_source("data", label="kind")
     assert source.class_names == ("a", "b")
     assert "are left out: 16, cat/2.png" in source.warnings[0]
+
+
+@pytest.mark.parametrize("linked", [["test"], ["train", "test"], ["train/cat"], ["train/cat", "train/dog", "test"]])
+def test_a_folder_behind_a_link_is_named_and_not_passed_over(linked: list[str]) -> None:
+    write_class_folders("data/train")
+    write_class_folders("data/test")
+    for folder in linked:
+        moved = Path("elsewhere", folder)
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        Path("data", folder).rename(moved)
+        Path("data", folder).symlink_to(moved.absolute())
+    with pytest.raises(UserError, match=f"Folder 'data/{sorted(linked)[0]}' is a link, which is not followed"):
+        open_source("data")
+
+
+def test_a_csv_file_may_list_images_behind_a_link() -> None:
+    write_class_folders("elsewhere")
+    Path("data").mkdir()
+    Path("data/images").symlink_to(Path("elsewhere").absolute())
+    lines = [f"images/{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(4)]
+    Path("data/train.csv").write_text("\n".join(["file,label", *lines]))
+    assert open_source("data").class_names == ("cat", "dog")
