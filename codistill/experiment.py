@@ -21,6 +21,7 @@ from codistill.data import (
     open_source,
     padded_bytes,
     prepare,
+    some_names,
     superclasses,
     test_origin,
 )
@@ -126,7 +127,9 @@ def build(
     }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
     counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
-    data = f"{config.data.name}: {counts} images of {classes} classes; test is {test_origin(source, config.data.test)}."
+    named = some_names(splits.train.class_names)
+    origin = test_origin(source, config.data.test)
+    data = f"{config.data.name}: {counts} images of {classes} classes ({named}); test is {origin}."
     validation = once(splits.validation)
     sample = None
     if splits.validation is not None:

@@ -44,7 +44,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.returncode == 0, done.stderr
         assert "for training only 87,522 (0.56x)" in done.stdout
         assert f"Run folder: runs/a{seed}" in done.stdout
-        assert done.stdout.startswith("digits: 120 train, 120 validation, 599 test images of 10 classes; test is")
+        assert done.stdout.startswith(
+            "digits: 120 train, 120 validation, 599 test images of 10 classes (0, 1, 2, ...); test is"
+        )
         assert "step 1/3  epoch 1/1  loss" in done.stdout
     return folder
 

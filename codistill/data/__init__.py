@@ -11,7 +11,7 @@ from codistill.data.prepare import prepare, superclasses, test_origin
 from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
 from codistill.data.synthetic import Synthetic
-from codistill.data.telltales import fingerprint, imbalance, is_grey
+from codistill.data.telltales import fingerprint, imbalance, is_grey, some_names
 from codistill.errors import UserError
 
 SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits, "synthetic": Synthetic}
@@ -42,6 +42,7 @@ __all__ = [
     "open_source",
     "padded_bytes",
     "prepare",
+    "some_names",
     "test_origin",
     "superclasses",
 ]

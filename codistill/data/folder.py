@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from codistill.data.folder_splits import split_of
 from codistill.errors import UserError
 
 FILE_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".tsv")
@@ -58,6 +59,24 @@ def check_class_folders(loaded: Iterable[Path]) -> None:
         for folder in sorted(path for path in split.iterdir() if path.is_dir() and not _hidden(path.name)):
             if folder.name not in names:  # a class that one split alone lacks is found later, with all such classes
                 raise UserError(f"Class folder '{folder}' holds no image. Put images there, or remove it.")
+
+
+def check_one_folder_each(data: Path, loaded: Iterable[Path]) -> None:
+    """Raises UserError for a class name of several folders of one split: what lies in class folders is no class.
+
+    loaded: the split's images. Folders called like the split itself, at several places, are meant.
+    """
+    above: dict[str, set[Path]] = {}
+    for class_folder in {file.parent for file in loaded}:
+        above.setdefault(class_folder.name, set()).add(class_folder.parent)
+    for name, places in sorted(above.items()):
+        if len(places) > 1 and not all(split_of(place.name) for place in places):
+            one, other, *_ = (str((place / name).relative_to(data.resolve())) for place in sorted(places))
+            raise UserError(
+                f"Data folder '{data}': '{one}' and '{other}' would be one class, '{name}': an image is of the class "
+                "that the folder it lies in is called. Put images right into class folders, as in cat/1.png or "
+                "train/cat/1.png, and the class folders of a split into one folder."
+            )
 
 
 def check_links(data: Path) -> None:

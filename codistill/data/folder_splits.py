@@ -32,22 +32,22 @@ def patterns_by_split(folder: Path, files: Iterable[Path]) -> dict[str, list[str
     above: dict[str, set[PurePath]] = {}
     misled = False
     for *parents, class_folder, _ in (image.parts for image in images):
-        named = [place for place, parent in enumerate(parents) if _split_of(parent)]
+        named = [place for place, parent in enumerate(parents) if split_of(parent)]
         if named:
-            above.setdefault(_split_of(parents[named[0]]), set()).add(PurePath(*parents[: named[0] + 1]))
-        misled |= len(named) > 1 or bool(_split_of(class_folder)) or any(map(_in_capitals, parents))
+            above.setdefault(split_of(parents[named[0]]), set()).add(PurePath(*parents[: named[0] + 1]))
+        misled |= len(named) > 1 or bool(split_of(class_folder)) or any(map(_in_capitals, parents))
     if above:
         found = {split: sorted(f"{glob.escape(str(place))}/**" for place in places) for split, places in above.items()}
         return found if misled else None
     class_folders = {image.parent for image in images}
-    if all(_split_of(place.name) for place in class_folders):  # splits without class folders
+    if all(split_of(place.name) for place in class_folders):  # splits without class folders
         if not any(_in_capitals(place.name) for place in class_folders):
             return None
         for place in class_folders:
-            above.setdefault(_split_of(place.name), set()).add(place)
+            above.setdefault(split_of(place.name), set()).add(place)
         return {split: sorted(f"{glob.escape(str(place))}/**" for place in places) for split, places in above.items()}
     if not misled:
-        told = sum(bool(_split_of(image.name)) for image in images)
+        told = sum(bool(split_of(image.name)) for image in images)
         misled = 0 < told < len(images)  # if all files tell their split, they mean it
     return {"train": ["**"]} if misled else None
 
@@ -73,6 +73,6 @@ def _in_capitals(name: str) -> bool:
     return bool(words) and not any(word.islower() for word in words)
 
 
-def _split_of(name: str) -> str:
+def split_of(name: str) -> str:
     """The split that a folder or file is named after, "" if none."""
     return next((split for split, pattern in _PATTERNS.items() if pattern.search(name)), "")

@@ -20,7 +20,7 @@ from torch import Tensor
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
 from codistill.data.columns import image_column, label_column, label_columns, no_labels, sorted_values
-from codistill.data.folder import check_class_folders, files_left_out, local_data
+from codistill.data.folder import check_class_folders, check_one_folder_each, files_left_out, local_data
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
 from codistill.data.local import SPLITS, Local, explained, known_splits, load_local, of_a_folder
@@ -162,8 +162,8 @@ class HubData(Source):
 
     def _check_folder(self, folder: Path) -> tuple[str, ...]:
         """What was left out of a folder of images. Raises UserError for a class folder without images."""
-        cells = itertools.chain.from_iterable(rows[self._image][:] for rows in self._splits.values())
-        paths = Counter(Path(cell["path"]) for cell in cells)
+        by_split = [[Path(cell["path"]) for cell in rows[self._image][:]] for rows in self._splits.values()]
+        paths = Counter(itertools.chain.from_iterable(by_split))
         if twice := [path for path, count in paths.items() if count > 1]:
             raise UserError(
                 f"Data '{self._name}': '{twice[0]}' would be an image of two splits, by the names of its folders. "
@@ -171,6 +171,9 @@ class HubData(Source):
             )
         loaded = set(paths)
         check_class_folders(loaded)
+        if {file.parent.name for file in loaded} == set(self.class_names):  # else labels come from a file
+            for files in by_split:
+                check_one_folder_each(folder, files)
         return tuple(filter(None, [files_left_out(folder, loaded)]))
 
     def _encode(self, split: str, cells: list[Any], index: dict[Any, int]) -> Rows:

@@ -10,6 +10,8 @@ from codistill.data.images import Images
 
 IMBALANCED = 5  # times as many images of one class as of another
 SAMPLE = 200
+SHOWN = 3  # classes
+LONGEST = 24  # letters shown of a name
 
 
 def imbalance(images: Images) -> str | None:
@@ -22,6 +24,13 @@ def imbalance(images: Images) -> str | None:
         f"The training images are imbalanced: class '{images.class_names[most]}' has {counts[most]:,}, class "
         f"'{images.class_names[least]}' {counts[least]:,}. order=balanced shows all classes equally often."
     )
+
+
+def some_names(class_names: Sequence[str]) -> str:
+    """The first classes, by which one sees whether they are those that were meant."""
+    words = [" ".join(name.split()) for name in class_names[:SHOWN]]  # in one line
+    shown = [word if len(word) <= LONGEST else f"{word[: LONGEST - 3]}..." for word in words]
+    return ", ".join([*shown, "..."] if len(class_names) > SHOWN else shown)
 
 
 def is_grey(images: Images) -> bool:

@@ -65,3 +65,20 @@ def test_a_csv_file_may_list_images_behind_a_link() -> None:
     lines = [f"images/{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(4)]
     Path("data/train.csv").write_text("\n".join(["file,label", *lines]))
     assert open_source("data").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_folders_within_class_folders_are_not_taken_for_classes_of_all(split: str) -> None:
+    for kind in ("oak", "elm"):
+        write_class_folders(Path("data", split, kind), ["2021", "2022"])
+    one, other = (Path(split, kind, "2021") for kind in ("elm", "oak"))
+    with pytest.raises(UserError, match=f"'{one}' and '{other}' would be one class, '2021'.*as in cat/1.png"):
+        open_source("data")
+
+
+def test_a_split_may_lie_in_several_folders_that_are_called_like_it() -> None:
+    for place in ("data/a/train", "data/b/train", "data/a/test"):
+        write_class_folders(place)
+    source = open_source("data")
+    assert source.class_names == ("cat", "dog")
+    assert {split: len(source.labels(split)) for split in source.splits} == {"train": 40, "test": 20}

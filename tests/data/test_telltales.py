@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from codistill.config import make_config
-from codistill.data import Images, fingerprint, imbalance, is_grey
+from codistill.data import Images, fingerprint, imbalance, is_grey, some_names
 from codistill.data.images import channel_statistics
 from codistill.experiment import build
 
@@ -54,3 +54,13 @@ def test_a_fingerprint_knows_of_every_pixel_label_and_class_name(row: int) -> No
         Images(one.pixels, one.labels, ("ash", "elm", "fir")),
     ]
     assert len({of(one), *map(of, changed)}) == 4
+
+
+def test_the_first_classes_are_shown_in_one_short_line() -> None:
+    assert some_names(["cat", "dog", "owl"]) == "cat, dog, owl"
+    assert some_names(["0", "1", "2", "3"]) == "0, 1, 2, ..."
+    assert some_names(["a\nb", "x" * 24, "y" * 999]) == f"a b, {'x' * 24}, {'y' * 21}..."
+    assert (
+        "images of 10 classes (0, 1, 2, ...); test is"
+        in build(make_config({"batch_size": 20, "data": {"per_class": 9}})).data
+    )
