@@ -76,6 +76,16 @@ def link() -> None:
     Path("data/owl").symlink_to(Path("elsewhere/owl").absolute())
 
 
+def latin_name() -> None:
+    write_class_folders("data", ["cat", "dog"])
+    Path("data/cat/3.png").rename(os.fsdecode(b"data/cat/caf\xe9.png"))
+
+
+def latin_class() -> None:
+    write_class_folders("data", ["cat", "dog"])
+    Path("data/cat").rename(os.fsdecode(b"data/caf\xe9"))
+
+
 def texts() -> None:
     write_class_folders("data", ["cat", "dog"], count=2)
     for number in range(30):
@@ -123,7 +133,20 @@ IMAGES = [
     images("a class that test lacks", other_classes_in_test, "Split 'test' has no image of 1 of the classes: 'owl'"),
     images("a single class", folders("cat"), "'./data' has no labels", CLASS_FOLDERS),
     images("no class folders", lambda: write_class_folders(".", ["data"]), "'./data' has no labels", CLASS_FOLDERS),
-    images("an image beside the class folders", file("3.png", PNG), "'./data' has no labels", CLASS_FOLDERS),
+    images(
+        "an image beside the class folders",
+        file("3.png", PNG),
+        "'./data' has no labels: 'data/3.png' lies beside folders of images",
+        CLASS_FOLDERS,
+    ),
+    images("a file name in another encoding", latin_name, r"data/cat/caf\xe9.png' is not text in UTF-8", "Rename it"),
+    images("a class name in another encoding", latin_class, r"data/caf\xe9/0.png' is not text in UTF-8", "its folder"),
+    images(
+        "an image within a class folder's folder",
+        lambda: [write_class_folders(f"data/{name}", ["2021", "2022"]) for name in ("oak", "elm")],
+        "'elm/2021' and 'oak/2021' would be one class, '2021'",
+        "Put images right into class folders",
+    ),
     images("splits without classes", folders("train", "test"), "'./data' has no labels", CLASS_FOLDERS),
     images(
         "more texts than images", texts, "one image column, has none", "a folder of images should hold nothing else"
@@ -877,6 +900,17 @@ def test_a_run_folder_that_may_not_be_written_is_refused(
 ) -> None:
     Path("locked").mkdir(mode=0o500)
     assert "'locked/run' cannot be written" in refusal(["train", "epochs=1", "run=locked/run"], monkeypatch, capsys)
+
+
+def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_data(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_class_folders("data", ["cat", "dog"])
+    Path("file").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", "file/cache")
+    said = refusal(["train", "data=./data", "batch_size=8", "epochs=1"], monkeypatch, capsys)
+    assert "kept in 'file/cache/codistill-local', which should be writable: HF_HOME chooses another" in said
+    assert "class folders" not in said
 
 
 def test_every_row_says_something_else() -> None:

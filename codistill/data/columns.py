@@ -27,10 +27,12 @@ def label_columns(features: Any) -> list[str]:
     return [column for column, kind in features.items() if isinstance(kind, (datasets.ClassLabel, datasets.Value))]
 
 
-def no_labels(name: str) -> UserError:
+def no_labels(name: str, beside: str | None = None) -> UserError:
+    """beside: an image that lies beside folders of images, for which ``datasets`` gives none of them a label."""
+    culprit = f": '{beside}' lies beside folders of images" if beside else ""
     return UserError(
-        f"Data '{name}' has no labels. Images should lie in two class folders or more, all at one depth, as in "
-        "cat/1.png or train/cat/1.png; a Parquet file should have a label column, as should a CSV file; in a "
+        f"Data '{name}' has no labels{culprit}. Images should lie in two class folders or more, all at one depth, as "
+        "in cat/1.png or train/cat/1.png; a Parquet file should have a label column, as should a CSV file; in a "
         "WebDataset shard there is a .cls or .json file for each image."
     )
 

@@ -47,7 +47,7 @@ def files_left_out(folder: Path, loaded: Collection[Path]) -> str | None:
     """The files of a folder of images that are not among the ``loaded`` ones, in one sentence."""
     folder = folder.resolve()  # as the paths of what was loaded are
     left_out = sorted(file for file in set(visible_files(folder)).difference(loaded) if file.name not in METADATA)
-    few = ", ".join(str(file.relative_to(folder)) for file in left_out[:3])
+    few = ", ".join(readable(file.relative_to(folder)) for file in left_out[:3])
     return f"Files of '{folder}' that are no images of a split are left out: {len(left_out):,}, {few}." if few else None
 
 
@@ -77,6 +77,23 @@ def check_one_folder_each(data: Path, loaded: Iterable[Path]) -> None:
                 "that the folder it lies in is called. Put images right into class folders, as in cat/1.png or "
                 "train/cat/1.png, and the class folders of a split into one folder."
             )
+
+
+def beside_folders(loaded: Iterable[Path]) -> Path | None:
+    """The first of the ``loaded`` images that lies beside a folder of others, None where there is none."""
+    images = sorted(loaded)
+    above = {folder for file in images for folder in file.parent.parents}
+    return next((file for file in images if file.parent in above), None)
+
+
+def readable(file: Path) -> str:
+    """A path in words that can be written, also where its bytes are no text in UTF-8."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
+
+
+def is_text(file: Path) -> bool:
+    """Whether a path can be written in UTF-8, which ``datasets`` needs."""
+    return readable(file) == str(file)
 
 
 def check_links(data: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
 from codistill.data.columns import image_column, label_column, label_columns, no_labels, sorted_values
-from codistill.data.folder import check_class_folders, check_one_folder_each, files_left_out, local_data
+from codistill.data.folder import beside_folders, check_class_folders, check_one_folder_each, files_left_out, local_data
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
 from codistill.data.local import SPLITS, Local, explained, known_splits, load_local, of_a_folder
@@ -61,13 +61,15 @@ class HubData(Source):
             self.warnings = (f"Splits of data '{name}' that are not used: {', '.join(left_out)}.",)
         features = self._splits["train"].features
         self._image = image_column(name, features)
+        self._class_folders = loaded.class_folders
+        if self._class_folders and label is None and not label_columns(features):
+            raise self._no_labels()
         self._label = label_column(name, features, label)
         self._check_columns()
         self._fingerprints = {split: rows._fingerprint for split, rows in self._splits.items()}
         self._splits = {
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
-        self._class_folders = loaded.class_folders
         self.class_names, self._labels = self._read_labels(self._label)
         if self._path is not None and self._class_folders:
             self.warnings += self._check_folder(self._path)
@@ -141,7 +143,7 @@ class HubData(Source):
 
         raw = {split: rows.with_format(None)[column][:] for split, rows in self._splits.items()}
         if self._class_folders and any(None in cells for cells in raw.values()):
-            raise no_labels(self._name)  # the folders of images are splits
+            raise self._no_labels()  # the folders of images are splits
         kind = self._splits["train"].features[column]
         named = isinstance(kind, datasets.ClassLabel)
         values = list(range(len(kind.names))) if named else sorted_values(self._name, raw)
@@ -160,9 +162,22 @@ class HubData(Source):
                         "with the same class names, as that of train. Save the splits alike."
                     )
 
+    def _files_of_splits(self) -> list[list[Path]]:
+        """The images of a folder, of each split."""
+        import datasets
+
+        undecoded = (rows.cast_column(self._image, datasets.Image(decode=False)) for rows in self._splits.values())
+        return [[Path(cell["path"]) for cell in rows[self._image][:]] for rows in undecoded]
+
+    def _no_labels(self) -> UserError:
+        beside = beside_folders(itertools.chain.from_iterable(self._files_of_splits()))
+        if beside is None or self._path is None:
+            return no_labels(self._name)
+        return no_labels(self._name, str(Path(self._name, beside.relative_to(self._path.resolve()))))
+
     def _check_folder(self, folder: Path) -> tuple[str, ...]:
         """What was left out of a folder of images. Raises UserError for a class folder without images."""
-        by_split = [[Path(cell["path"]) for cell in rows[self._image][:]] for rows in self._splits.values()]
+        by_split = self._files_of_splits()
         paths = Counter(itertools.chain.from_iterable(by_split))
         if twice := [path for path, count in paths.items() if count > 1]:
             raise UserError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codistill.data.csv_file import IMAGE_ENDINGS, kind_of, read_csv
-from codistill.data.folder import METADATA, check_links, visible_files
+from codistill.data.folder import METADATA, check_links, is_text, readable, visible_files
 from codistill.data.folder_splits import check_small_letters, patterns_by_split
 from codistill.errors import UserError
 
@@ -155,6 +155,14 @@ def _flat(splits: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _of_data(error: OSError, path: Path) -> bool:
+    """Whether an error is one of the data, and not of a file elsewhere."""
+    if not isinstance(error.filename, str):
+        return True
+    file = Path(error.filename).absolute()  # a link in the folder is of the data, wherever it leads
+    return any(file.is_relative_to(place) for place in (path.absolute(), path.resolve()))
+
+
 def explained(load: Any, path: Path | None, name: str) -> Any:
     """What ``load`` gives. Its errors, of dozens of kinds, become a UserError in the library's words and ours."""
     try:
@@ -168,6 +176,17 @@ def explained(load: Any, path: Path | None, name: str) -> Any:
             where = f"name (no such local folder, so it was looked up on the hub) '{name}'"
             raise UserError(f"Data {where} could not be loaded: {reason}.") from error
         what = "file" if path.is_file() else "folder"
+        if isinstance(cause, UnicodeEncodeError):
+            for file in [path] if path.is_file() else sorted(visible_files(path)):
+                if not is_text(file):
+                    raise UserError(
+                        f"The name of '{readable(file)}' is not text in UTF-8. Rename it, or its folder."
+                    ) from error
+        if isinstance(cause, OSError) and not _of_data(cause, path):  # nothing is wrong with the data
+            raise UserError(
+                f"Data {what} '{name}' could not be loaded: {reason}. What is read is kept in '{local_cache()}', which "
+                "should be writable: HF_HOME chooses another place."
+            ) from error
         kinds = {path.suffix.lower()} if path.is_file() else {file.suffix.lower() for file in visible_files(path)}
         how = [text for ending, text in _HOW.items() if ending in kinds] or ([_FOLDERS] if what == "folder" else [])
         raise UserError(" ".join([f"Data {what} '{name}' could not be loaded: {reason}.", *how])) from error

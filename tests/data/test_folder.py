@@ -1,5 +1,6 @@
 """What a data folder holds besides data is told."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def test_files_that_give_no_image_are_counted_and_named() -> None:
     shutil.copytree("data/train/cat", "data/extra/cat")  # in no split
     (warning,) = open_source("data").warnings
     assert "are left out: 14, README.md, extra/cat/0.png, extra/cat/1.png." in warning
+
+
+def test_a_file_left_out_whose_name_is_no_text_can_be_told() -> None:
+    write_class_folders("data")
+    (Path("data") / "cat" / os.fsdecode(b"caf\xe9.txt")).touch()
+    (warning,) = open_source("data").warnings
+    assert warning.endswith("are left out: 1, cat/caf\\xe9.txt.")
 
 
 def test_what_systems_leave_behind_and_a_link_to_the_folder_need_no_word() -> None:
