@@ -177,3 +177,42 @@ def test_help_comes_without_loading_torch(tmp_path: Path) -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert all(name in shown.stdout for name in COMMANDS)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home, and an empty folder beside it as the working folder."""
+    for name in ("home", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "home"
+
+
+def test_a_run_in_the_home_is_made_there_and_not_in_a_folder_of_that_name(home: Path) -> None:
+    (home / "recipe.yaml").write_text("method: independent\ntasks: none\n")
+    assert asked("train", "~/recipe.yaml", *SHORT, "run=~/a run").exit_code == 0
+    assert (home / "a run" / "summary.json").exists()
+    assert not list(Path().iterdir())
+    assert f"Run '{home}/a run' is finished" in str(asked("train", "--resume", "~/a run").exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["evaluate", "~/x"], ["export", "~/x"], ["predict", "~/x", "a.png"], ["report", "~/x"], ["bench", "~/x"]),
+        *(["compare", "~/x"], ["analyse", "~/x"], ["sweep", "~/x"], ["stress", "~/x"], ["plan", "~/x"]),
+    ],
+)
+def test_every_command_that_is_given_a_path_finds_it_in_the_home(arguments: list[str], home: Path) -> None:
+    assert f"'{home}/" in str(asked(*arguments).exception)
+
+
+def test_what_is_written_goes_to_the_home_when_told_so(home: Path, trained: Path) -> None:
+    assert asked("export", str(trained / "runs" / "a0"), "--out=~/small").exit_code == 0
+    assert (home / "small" / "export.json").exists()
+    sweep = Path("sweep.yaml")
+    sweep.write_text("base: ~/base.yaml\n")
+    (home / "base.yaml").write_text("epochs: 1\n")
+    assert "0/1" in asked("sweep", "sweep.yaml", "--list", "--out=~/runs").stdout
+    assert list(Path().iterdir()) == [sweep]

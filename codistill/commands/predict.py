@@ -1,6 +1,7 @@
 """``codistill predict``. An ONNX export is run without torch."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,13 +41,14 @@ def predict(
     the exit code is 1 then.
     """
     predictor = open_predictor(network, student, trust=trust)
+    places = [os.path.expanduser(image) for image in images]  # a quoted pattern comes as it was typed
     skipped = []
 
     def skip(path: str, why: str) -> None:
         skipped.append(path)
         errors.print(escape(f"{path}: {why}."), soft_wrap=True)
 
-    for prediction in predictor.predict(image_paths(images, sys.stdin, skip), top, skip):
+    for prediction in predictor.predict(image_paths(places, sys.stdin, skip), top, skip):
         sys.stdout.write(_line(prediction, as_json) + "\n")
         sys.stdout.flush()
     if skipped:

@@ -1,7 +1,9 @@
 """What several commands share: where they print, and how their arguments are read. No torch in here."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,15 +22,47 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=
 ConfigArguments = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)]
 
 
+class _App(typer.Typer):
+    """Its commands are given every path with ``~`` as the folder that a shell makes of it.
+
+    A shell leaves it alone in quotes, in ``--out=~/x`` and in ``run=~/x``. A folder that is called ``~`` must not come
+    of that: whoever then removes it by that name removes all they have.
+    """
+
+    def command(self, *names: Any, **settings: Any) -> Callable[[Any], Any]:
+        add = super().command(*names, **settings)
+
+        def added(function: Callable[..., None]) -> Callable[..., None]:
+            @wraps(function)
+            def told_paths(**arguments: Any) -> None:
+                function(**{name: _paths_at_home(value) for name, value in arguments.items()})
+
+            add(told_paths)
+            return function
+
+        return added
+
+
+def _paths_at_home(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_paths_at_home(item) for item in value]
+    return at_home(value) if isinstance(value, Path) else value
+
+
+def at_home(path: str | Path) -> Path:
+    """``~/x`` in the folder of its user. For what is not of type Path, in which commands have it already."""
+    return Path(os.path.expanduser(path))
+
+
 def new_app(**settings: Any) -> typer.Typer:
     """A command, or a group of them."""
-    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich", **settings)
+    return _App(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich", **settings)
 
 
 def recipe_and_keys(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:
     """``[RECIPE] [KEY=VALUE]...``: only a recipe, and only in the first place, is without ``=``."""
     if arguments and "=" not in arguments[0]:
-        return Path(arguments[0]), list(arguments[1:])
+        return at_home(arguments[0]), list(arguments[1:])
     return None, list(arguments or [])
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from codistill import finished, runs
 from codistill.commands.accuracy import print_accuracy
-from codistill.commands.shared import ConfigArguments, console, errors, new_app, new_run, recipe_and_keys
+from codistill.commands.shared import ConfigArguments, at_home, console, errors, new_app, new_run, recipe_and_keys
 from codistill.config import describe_fields
 from codistill.display import choose_display
 from codistill.engine.evaluate import Accuracy
@@ -65,7 +65,7 @@ def train(
         if "" in folders:
             raise UserError("run= should name a folder.")
         config = load_config(recipe, [argument for argument in given if not argument.startswith("run=")])
-        run = Path(folders[-1]) if folders else new_run(f"{config.method.name}-seed{config.seed}")
+        run = at_home(folders[-1]) if folders else new_run(f"{config.method.name}-seed{config.seed}")
 
     try:
         with choose_display(console) as display:

@@ -13,6 +13,7 @@ Runs are named ROW-seedN. All rows come with their first seed before any comes w
 """
 
 import itertools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> list[E
 
 def _base(path: Path, given: Any) -> dict[str, Any]:
     if isinstance(given, str):
-        return read_recipe(path.parent / given)
+        return read_recipe(path.parent / os.path.expanduser(given))
     return merged({}, _mapping(given, "base", path))
 
 
