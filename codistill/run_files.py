@@ -1,6 +1,7 @@
 """Reading the files of a run as plain data: all that reports may know of it. No torch in here."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def read_summary(run: Path) -> dict[str, Any]:
 def read_analysis(run: Path, split: str = "test") -> dict[str, Any]:
     """What ``codistill analyse`` found; docs/metrics.md tells its keys."""
     if not (run / ANALYSES[split]).exists() and (run / "summary.json").exists():
-        raise UserError(f"'{run}' has no {ANALYSES[split]}. Make it: codistill analyse {run} --data {split}")
+        command = shlex.join(["codistill", "analyse", str(run), "--data", split])
+        raise UserError(f"'{run}' has no {ANALYSES[split]}. Make it: {command}")
     return _mapping(run, ANALYSES[split], json.loads, _ANALYSIS)
 
 

@@ -126,7 +126,7 @@ def test_a_disk_that_is_too_small_for_a_checkpoint_is_told_with_how_to_go_on(tmp
     assert done.returncode == 1
     assert "Training stopped: 'r/checkpoint.pt' could not be written: File too large. It needs " in done.stderr
     assert "Nothing that was saved before is lost." in done.stderr
-    assert "then go on with 'codistill train --resume r'." in done.stderr
+    assert "then go on with: codistill train --resume r\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert {path.name for path in (tmp_path / "r").iterdir()} == {"config.yaml", "metrics.jsonl", ".lock"}
     assert codistill(tmp_path, "train", "--resume", "r").returncode == 0

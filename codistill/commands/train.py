@@ -1,5 +1,6 @@
 """``codistill train``."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,16 +72,20 @@ def train(
         with choose_display(console) as display:
             summary = runs.train(config, run, display, overwrite=overwrite, resume=resume is not None)
     except Stopped as stopped:
-        errors.print(escape(f"{stopped} All is saved. Go on with: codistill train --resume {run}"), soft_wrap=True)
+        errors.print(escape(f"{stopped} All is saved. {_go_on(run)}"), soft_wrap=True)
         raise typer.Exit(128 + stopped.number) from None
     except KeyboardInterrupt:
         kept = (run / "checkpoint.pt").exists()
-        hint = f"Go on with: codistill train --resume {run}" if kept else "Nothing was saved yet."
+        hint = _go_on(run) if kept else "Nothing was saved yet."
         errors.print(f"Interrupted. {escape(hint)}", soft_wrap=True)
         raise typer.Exit(130) from None
     print_accuracy(Accuracy(**summary["test_accuracy"]))
     _print_parameters(summary["parameters"])
     console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {run}")
+
+
+def _go_on(run: Path) -> str:
+    return f"Go on with: {shlex.join(['codistill', 'train', '--resume', str(run)])}"
 
 
 def _print_parameters(parameters: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ does not mind that line: ``torch.load("checkpoint.pt", weights_only=True)`` read
 import hashlib
 import io
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ class Checkpoints:
         except UserError as error:
             raise UserError(
                 f"No checkpoint in '{self.run}' can be used. {trouble} {error} Copy one back from where you may have "
-                f"kept it, or start again: codistill train {self.run}/config.yaml run=ANOTHER_FOLDER"
+                "kept it, or start again: "
+                f"codistill train {shlex.quote(str(self.run / 'config.yaml'))} run=ANOTHER_FOLDER"
             ) from trouble
         aside = ""
         if self.last.exists():

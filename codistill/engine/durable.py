@@ -6,6 +6,7 @@ A file is written beside its place, brought to the disk, read back, and only the
 import errno
 import hashlib
 import os
+import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -70,10 +71,11 @@ def _sync_folder(folder: Path) -> None:
 
 def explain(run: Path, name: str, size: int, error: OSError) -> str:
     """What to say of a file of ``size`` bytes that could not be written into a run's folder, and how to go on."""
+    again = shlex.join(["codistill", "train", "--resume", str(run)])
     if not run.is_dir():
         return (
             f"Run folder '{run}' was deleted or moved during training, so '{name}' could not be written. "
-            f"Move it back and go on with 'codistill train --resume {run}', or start again."
+            f"Start again, or move it back and go on with: {again}"
         )
     reason = error.strerror or str(error)
     if error.errno in _NO_ROOM:
@@ -85,7 +87,7 @@ def explain(run: Path, name: str, size: int, error: OSError) -> str:
         mend = "Mend that"
     return (
         f"'{run}/{name}' could not be written: {reason}. Nothing that was saved before is lost. "
-        f"{mend}, then go on with 'codistill train --resume {run}'."
+        f"{mend}, then go on with: {again}"
     )
 
 

@@ -1,5 +1,6 @@
 """What is said when memory runs out during training."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +31,10 @@ def out_of_memory_explained(run: Path, batch_size: int) -> Iterator[None]:
     except RuntimeError as error:  # torch.OutOfMemoryError is one, too
         if not lacks_memory(error):
             raise
+        folder, config = shlex.quote(str(run)), shlex.quote(str(run / "config.yaml"))
         raise OutOfMemory(
             f"a step with batch_size={batch_size} does not fit. Lower it, or make steps smaller: tasks on a part of "
             "the batch (fraction: 0.25 in a task), a smaller data.image_size, on a GPU precision=bf16. Start again "
-            f"with what you change: codistill train {run}/config.yaml batch_size={max(2, batch_size // 2)} "
-            f"run=ANOTHER_FOLDER. If it was others who took the memory, go on: codistill train --resume {run}"
+            f"with what you change: codistill train {config} batch_size={max(2, batch_size // 2)} "
+            f"run=ANOTHER_FOLDER. If it was others who took the memory, go on: codistill train --resume {folder}"
         ) from error

@@ -20,6 +20,7 @@ added in one write.
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -202,7 +203,8 @@ class RunFolder:
         if begun and (self.path / "config.yaml").exists():
             raise UserError(
                 f"Run folder '{self.path}' holds an unfinished run. "
-                f"Go on with 'codistill train --resume {self.path}', choose another run=..., or add --overwrite."
+                "Choose another run=..., add --overwrite, or go on with it: "
+                f"codistill train --resume {shlex.quote(str(self.path))}"
             )
         if self.path.exists() and any(path.name not in _NOTHING for path in self.path.iterdir()):
             killed = (self.path / lock.NAME).exists()  # a run, while it began to replace another

@@ -1,5 +1,6 @@
 """What is said when a step cannot be compiled, which shows in the first one."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,5 +26,5 @@ def uncompilable_explained(run: Path) -> Iterator[None]:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise Uncompilable(
             f"PyTorch says: {reason} Train without compiling, some slower: "
-            f"codistill train {run}/config.yaml compile=false run=ANOTHER_FOLDER"
+            f"codistill train {shlex.quote(f'{run}/config.yaml')} compile=false run=ANOTHER_FOLDER"
         ) from error

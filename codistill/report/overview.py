@@ -9,7 +9,7 @@ from codistill.report import at_end
 from codistill.report.compare import Row, compare, mean_and_deviation
 from codistill.report.drawing import Figure
 from codistill.report.gains import Gain, Pair, command_for_control, find_control, gains, is_control, signed
-from codistill.report.parts import Table
+from codistill.report.parts import Table, command
 from codistill.report.story import Story
 
 MEAN = "students' mean"
@@ -32,7 +32,8 @@ def overview(stories: Sequence[Story], beside: Sequence[Path]) -> Overview:
     if not finished:
         done = max((len(story.epochs) for story in stories), default=0)
         text = f"Training goes on: {done} of {stories[0].config.get('epochs', '?')} epochs done."
-        return Overview(text, "", [("No run is finished.", f"codistill report {stories[0].path} --watch")], [], [], {})
+        watch = command("report", stories[0].path, "--watch")
+        return Overview(text, "", [("No run is finished.", watch)], [], [], {})
     try:
         rows = compare([story.path for story in finished])
     except UserError as error:

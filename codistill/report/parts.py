@@ -1,7 +1,9 @@
 """What a page consists of: sections of figures, tables and images, and how numbers are written."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from codistill.report.drawing import Figure
@@ -33,11 +35,16 @@ class Section:
     points: Sequence[str] = ()  # of a list
 
 
+def command(*words: str | Path) -> str:
+    """A command of codistill, to be pasted into a shell."""
+    return shlex.join(["codistill", *map(str, words)])
+
+
 def how_to_analyse(story: Story) -> tuple[str, str]:
     """For what the analysis of a run would fill."""
     if not story.finished:
-        return "It needs a finished run.", f"codistill train --resume {story.path}"
-    return "It needs the run's analysis.", f"codistill analyse {story.path}"
+        return "It needs a finished run.", command("train", "--resume", story.path)
+    return "It needs the run's analysis.", command("analyse", story.path)
 
 
 def number(value: Any, digits: int = 2) -> str:

@@ -4,6 +4,7 @@
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ def read_right(run: Path, students: list[str], sha256: dict[str, str]) -> Right 
     path = run / "outputs" / "test.safetensors"
     if not path.exists():
         return None
-    anew = f"Delete it; 'codistill analyse {run}' makes it anew."
+    anew = f"Delete it, and make it anew: codistill analyse {shlex.quote(str(run))}"
     try:
         with safe_open(path, framework="numpy") as file:
             about = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

@@ -4,7 +4,7 @@ import yaml
 
 from codistill.report import at_end, images
 from codistill.report.gains import Pair, command_for_control
-from codistill.report.parts import Section, Table, how_to_analyse, number
+from codistill.report.parts import Section, Table, command, how_to_analyse, number
 from codistill.report.story import Pictures, Story
 
 
@@ -20,8 +20,8 @@ def contributions(story: Story) -> Section:
         rows = [[name, number(cpm["trust"].get(name)), number(cpm["contribution"].get(name))] for name in cpm["trust"]]
         section.tables = [Table("Over the test images", ["", "trust", "contribution %"], rows)]
     elif story.config["method"]["name"] != "collaborative":
-        command = f"codistill train {story.path}/config.yaml method=collaborative run=NEW"
-        section.missing.append(("Only method=collaborative has a module whose attention could be shown.", command))
+        how = command("train", story.path / "config.yaml", "method=collaborative", "run=NEW")
+        section.missing.append(("Only method=collaborative has a module whose attention could be shown.", how))
     else:
         section.missing.append(how_to_analyse(story))
     return section
@@ -36,7 +36,7 @@ def fixed(story: Story, pair: Pair | None, control: Story | None) -> Section:
         gains = at_end.class_gains(story.name, story.analysis, control.analysis)
         section.figures = [gains] if gains else []
     if story.fixed is None or not _is_of(story.fixed, story, control):
-        section.missing.append(("It needs both analysed together.", f"codistill analyse {pair.control} {pair.run}"))
+        section.missing.append(("It needs both analysed together.", command("analyse", pair.control, pair.run)))
         return section
     section.cards = images.fixed(story)
     section.lead = (
@@ -75,7 +75,7 @@ def cost(story: Story) -> Section:
         if story.last is not None:
             speed = story.last.get("images_per_second")
             section.lead = f"{number(speed, 1)} images/s so far." if speed else ""
-        section.missing.append(("The run is not finished.", f"codistill train --resume {story.path}"))
+        section.missing.append(("The run is not finished.", command("train", "--resume", story.path)))
         return section
     students = summary["parameters"]["students"]
     training_only = summary["parameters"]["training_only"]
@@ -106,8 +106,8 @@ def configuration(story: Story) -> Section:
     section = Section("configuration", "Configuration")
     facts = story.summary or {}
     versions = {**facts.get("versions", {}), **({"commit": facts["commit"]} if facts.get("commit") else {})}
-    rows = [["again", f"codistill train {story.path}/config.yaml run=NEW"]]
-    rows += [["this page", f"codistill report {story.path}"]]
+    rows = [["again", command("train", story.path / "config.yaml", "run=NEW")]]
+    rows += [["this page", command("report", story.path)]]
     rows += [[name, str(value)] for name, value in versions.items()]
     if story.analysis and "command" in story.analysis:
         rows.append(["analysis", str(story.analysis["command"])])

@@ -2,7 +2,7 @@
 
 from codistill.report import at_end, over_time
 from codistill.report.gains import signed
-from codistill.report.parts import Section, Table, how_to_analyse, number
+from codistill.report.parts import Section, Table, command, how_to_analyse, number
 from codistill.report.story import Story
 
 
@@ -11,10 +11,10 @@ def accuracy(story: Story, control: Story | None) -> Section:
     curve = over_time.accuracy(story.name, story.epochs, story.students)
     section.figures = [curve] if curve else []
     if story.epochs and not curve:
-        command = f"codistill train {story.path}/config.yaml data.validation=0.1 run=NEW"
-        section.missing.append(("No validation images, so no curves.", command))
+        how = command("train", story.path / "config.yaml", "data.validation=0.1", "run=NEW")
+        section.missing.append(("No validation images, so no curves.", how))
     if not story.epochs:
-        section.missing.append(("No epoch is done yet.", f"codistill report {story.path} --watch"))
+        section.missing.append(("No epoch is done yet.", command("report", story.path, "--watch")))
     if story.summary is not None:
         section.tables = [_accuracy_table(story, control)]
     return section
@@ -46,7 +46,7 @@ def _accuracy_table(story: Story, control: Story | None) -> Table:
 def losses(story: Story) -> Section:
     section = Section("losses", "Losses")
     if not story.epochs:
-        section.missing.append(("No epoch is done yet.", f"codistill report {story.path} --watch"))
+        section.missing.append(("No epoch is done yet.", command("report", story.path, "--watch")))
         return section
     share = over_time.weighted_shares(story.name, story.epochs, story.students)
     section.figures = [*([share] if share else []), *over_time.losses(story.name, story.epochs, story.students)]
@@ -70,8 +70,8 @@ def losses(story: Story) -> Section:
     ]
     if not weights:
         section.tables[0].header = ["loss", "value"]
-        command = f"codistill train {story.path}/config.yaml run=NEW"
-        section.missing.append(("This run, of an earlier version, did not log its weights.", command))
+        how = command("train", story.path / "config.yaml", "run=NEW")
+        section.missing.append(("This run, of an earlier version, did not log its weights.", how))
     return section
 
 

@@ -1,5 +1,6 @@
 """All that the files of one run tell, finished or not: what is missing is None, and says nothing worse."""
 
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,5 +91,6 @@ def _pictures(run: Path, name: str) -> Pictures | None:
     arrays, about = read_tensors(path)
     pixels = arrays.get("images")
     if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
-        raise UserError(f"'{path}' holds no images. Delete it, and make it anew: codistill analyse {run}")
+        again = shlex.join(["codistill", "analyse", str(run)])
+        raise UserError(f"'{path}' holds no images. Delete it, and make it anew: {again}")
     return Pictures(arrays, dict(about))

@@ -96,7 +96,7 @@ def test_a_line_that_does_not_fit_is_an_error_even_if_its_first_half_does(tmp_pa
 def test_the_message_says_which_file_why_and_how_to_go_on(tmp_path: Path, number: int, said: str) -> None:
     message = durable.explain(tmp_path, "checkpoint.pt", 2_100_000, OSError(number, os.strerror(number)))
     assert message.startswith(f"'{tmp_path}/checkpoint.pt' could not be written: ")
-    assert message.endswith(f"then go on with 'codistill train --resume {tmp_path}'.")
+    assert message.endswith(f"then go on with: codistill train --resume {tmp_path}")
     import re
 
     assert re.search(said, message), message
