@@ -16,6 +16,7 @@ from codistill.engine.stopping import StopRequest
 from codistill.finished import ADDED_LATER
 from codistill.recipe import read_overrides
 from codistill.sweep.dry_run import dry_run
+from codistill.sweep.gpus import read_gpus
 from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job, train_all
 
@@ -61,6 +62,9 @@ def test_a_recipe_beside_the_file_is_the_base_and_keys_of_the_command_line_come_
         ("grid: {epochs: []}", "grid.epochs should be a list"),
         ("rows: {a: {seed: 5}}", "seed is not for rows or a grid to set"),
         ("grid: {seed: [3, 4]}", "seed is not for rows or a grid to set"),
+        ("rows: {a: {method: ffl}}\ngrid: {method: [dml, ffl]}", "row 'a': method is set here, and by the grid"),
+        ("rows: {a: {method.temperature: 2}}\ngrid: {method: [dml]}", r"method\.temperature is set .* grid \(method\)"),
+        ("rows: {a: {optimizer: {lr: 1}}}\ngrid: {optimizer.lr: [0.1]}", r"row 'a': optimizer\.lr is set here"),
         ("seeds: 0", "seeds should be a number of 1 or more"),
         ("seeds: [-1]", "seeds should be a number of 1 or more"),
         ("base: nowhere.yaml", "nowhere.yaml' does not exist"),
@@ -80,6 +84,54 @@ def test_the_seed_of_the_base_holds_unless_seeds_are_said(tmp_path: Path) -> Non
 def test_the_seed_is_not_for_the_command_line_to_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seed is what a sweep varies"):
         read_sweep(written(tmp_path, "seeds: 2"), {"seed": 1})
+
+
+def test_a_grid_may_go_on_where_a_row_ends(tmp_path: Path) -> None:
+    text = "rows: {a: {method: dml, data.per_class: 12}}\ngrid: {method.temperature: [1, 3], data: [digits]}"
+    entries = read_sweep(written(tmp_path, text))
+    assert [entry.config.method.settings["temperature"] for entry in entries] == [1, 3]
+    assert {entry.config.data.per_class for entry in entries} == {12}
+
+
+@pytest.mark.parametrize("key", ["optimizer.lr", "optimizer"])
+def test_a_key_of_the_grid_is_not_for_the_command_line_to_set(key: str, tmp_path: Path) -> None:
+    path = written(tmp_path, "grid: {optimizer.lr: [0.05, 0.1], epochs: [1, 2]}")
+    with pytest.raises(UserError, match=rf"optimizer\.lr is set here, and by the command line \({key}\)"):
+        read_sweep(path, {key: 0.1})
+    assert len(read_sweep(path, {"batch_size": 32})) == 4
+
+
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [("x,y", "--gpus 'x,y': expected numbers"), ("", "--gpus '': expected"), ("-1", "--gpus '-1': expected")],
+)
+def test_gpus_that_are_no_numbers_are_refused(gpus: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_gpus(gpus)
+
+
+@pytest.mark.parametrize("words", [["sweep", "tiny.yaml"], ["sweep", "tiny.yaml", "--dry-run"], ["stress"]])
+def test_gpus_that_are_not_there_are_refused_before_anything_starts(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, SHORT)
+    refused = CliRunner().invoke(app, [*words, "--gpus", "0"])
+    assert "--gpus 0: PyTorch sees no GPU here. Leave --gpus out" in str(refused.exception)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_gpus_are_counted_among_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert read_gpus(None) == []
+    assert read_gpus("1, 0") == ["1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-a1")
+    assert read_gpus("1,0") == ["GPU-a1", "5"]
+    with pytest.raises(UserError, match=r"no GPU 5 among CUDA_VISIBLE_DEVICES=5,GPU-a1\. PyTorch sees: 0, 1\."):
+        read_gpus("0,5")
 
 
 def test_a_dry_run_finds_a_loss_that_is_not_finite(tmp_path: Path) -> None:

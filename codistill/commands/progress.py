@@ -16,17 +16,16 @@ from codistill.sweep.plan import Entry
 from codistill.sweep.queue import Job, train_all
 
 
-def train_with_progress(entries: Sequence[Entry], out: Path, *, jobs: int, gpus: str | None) -> list[Path]:
+def train_with_progress(entries: Sequence[Entry], out: Path, *, jobs: int, gpus: Sequence[str]) -> list[Path]:
     """Train what is not finished; returns the finished runs. Ends the program if it was stopped or if runs failed."""
     all_jobs = [Job(entry, out) for entry in entries]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Folder '{out}' cannot be written: {error.strerror}.") from error
-    numbers = [number.strip() for number in gpus.split(",")] if gpus else []
     stop = StopRequest(lambda text: errors.print("Stopping: every run is saved first. Once more to leave at once."))
     with _Live(all_jobs) if console.is_terminal else _Lines(all_jobs) as view:
-        train_all(all_jobs, side_by_side=len(numbers) or jobs, gpus=numbers, show=view.show, stop=stop)
+        train_all(all_jobs, side_by_side=len(gpus) or jobs, gpus=gpus, show=view.show, stop=stop)
     failed = [job for job in all_jobs if job.state == "failed"]
     for job in failed:
         errors.print(f"[bold red]Failed:[/bold red] {escape(f'{job.name}: {job.last_words} ({job.log})')}")

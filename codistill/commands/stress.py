@@ -10,6 +10,7 @@ from codistill.commands.shared import ConfigArguments, console, new_app, print_t
 from codistill.errors import UserError
 from codistill.recipe import merged, read_overrides, read_recipe
 from codistill.stress import POISONS, SMALL, against_alone, against_healthy, harms, stress_entries
+from codistill.sweep.gpus import read_gpus
 
 app = new_app()
 
@@ -39,6 +40,7 @@ def stress(
     its accuracy alone with the same tasks, and minus that beside a healthy peer, seed by seed. Settings of a method
     hold for it: method=collaborative method.reliability=2. Can be stopped and started again.
     """
+    own_gpus = read_gpus(gpus)
     recipe, keys = recipe_and_keys(arguments)
     overrides = read_overrides(keys)
     if "seed" in overrides:
@@ -49,7 +51,7 @@ def stress(
     entries = stress_entries(given, names, counts, poisoned=poisoned, smaller=smaller)
     students = list(entries[0].config.students)
     healthy = next(name for name in students if name != (poisoned or students[-1]))
-    train_with_progress(entries, out, jobs=jobs, gpus=gpus)
+    train_with_progress(entries, out, jobs=jobs, gpus=own_gpus)
     rows = harms([out / entry.name for entry in entries], healthy)
     shown = {
         f"Points of test accuracy of student '{healthy}', minus those of it alone with the same tasks:": against_alone,

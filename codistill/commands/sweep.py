@@ -13,6 +13,7 @@ from codistill.recipe import read_overrides
 from codistill.report.compare import compare
 from codistill.report.tables import tables
 from codistill.sweep.dry_run import STEPS, dry_run
+from codistill.sweep.gpus import read_gpus
 from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job
 
@@ -47,6 +48,7 @@ def sweep(
       optimizer.lr: \\[0.05, 0.1]
     seeds: 3                           # all rows with the first, then all with the second
     """
+    own_gpus = read_gpus(gpus)
     entries = read_sweep(file, read_overrides(keys or []))
     if dry:
         rows = {entry.name.rpartition("-seed")[0]: entry.config for entry in reversed(entries)}
@@ -62,7 +64,7 @@ def sweep(
         all_jobs = [Job(entry, out) for entry in entries]
         print_table(["run", "state", "epochs"], [[job.name, job.state, epochs_done(job)] for job in all_jobs])
         return
-    for table in tables(compare(train_with_progress(entries, out, jobs=jobs, gpus=gpus)), details="none"):
+    for table in tables(compare(train_with_progress(entries, out, jobs=jobs, gpus=own_gpus)), details="none"):
         if table.title:
             console.print(escape(table.title), soft_wrap=True)
         print_table(table.header, table.cells)

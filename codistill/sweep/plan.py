@@ -9,7 +9,8 @@
       tasks: {none: none, rotation: [rotation, none]}   # values that are no plain word need names
     seeds: 3                           # 0, 1, 2; or a list
 
-Runs are named ROW-seedN. All rows come with their first seed before any comes with its second.
+What a grid sets, neither its rows nor the command line may set. Runs are named ROW-seedN. All rows come with their
+first seed before any comes with its second.
 """
 
 import itertools
@@ -49,6 +50,9 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> list[E
     rows = _mapping(given.get("rows", {}), "rows", path) or {"": {}}
     points = list(_grid(_mapping(given.get("grid", {}), "grid", path), path))
     seeds_of_all = given.get("seeds", [base["seed"]] if "seed" in base else 1)
+    for _, point in points:
+        left = "Leave it out here, or take it out of the grid."
+        _check_not_replaced(point, overrides, f"In the grid of sweep '{path}'", "the command line", left)
     entries = []
     for row, own in rows.items():
         changes = dict(_mapping(own or {}, f"rows.{row}", path))
@@ -56,6 +60,8 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> list[E
         if "seed" in changes or "seed" in given.get("grid", {}):
             raise UserError(f"In sweep '{path}': seed is not for rows or a grid to set. Say seeds, such as seeds: [5].")
         for labels, point in points:
+            where = f"In sweep '{path}', row '{row}'"
+            _check_not_replaced(changes, point, where, "the grid", "Leave it to one of them.")
             name = "_".join(filter(None, [str(row), *labels])) or path.stem
             if not _NAME.fullmatch(name):
                 raise UserError(f"In sweep '{path}': '{name}' names a folder. Use letters, digits and any of _ . + -")
@@ -72,6 +78,24 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> list[E
         if sum(entry.name.casefold() == name for entry in ordered) > 1:
             raise UserError(f"In sweep '{path}': two runs are called '{name}'. Name rows and values differently.")
     return ordered
+
+
+def _check_not_replaced(own: Mapping[str, Any], later: Mapping[str, Any], where: str, who: str, mend: str) -> None:
+    """Raises UserError for a key that would be set twice: a name would tell of a value that its run does not have."""
+    for key, value in later.items():
+        for leaf in _leaves(own):
+            begun_anew = leaf.startswith(f"{key}.") and not (key == "data" and isinstance(value, str))
+            if begun_anew or leaf in (key, f"{key}.name") or f"{leaf}.name" == key:
+                raise UserError(f"{where}: {leaf} is set here, and by {who} ({key}), which would replace it. {mend}")
+
+
+def _leaves(keys: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Nested keys with dots, as the command line has them."""
+    for key, value in keys.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def _base(path: Path, given: Any) -> dict[str, Any]:
