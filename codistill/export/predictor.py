@@ -91,7 +91,8 @@ def open_predictor(place: str | Path, student: str | None = None, *, trust: bool
         export = read_export(place)
         return Predictor(open_network(export, trust=trust), export.class_names, export.image_size, export.resize)
     if not (place / "config.yaml").exists():
-        raise UserError(f"'{place}' is neither an export nor a run folder: it has no export.json and no config.yaml.")
+        neither = f"'{place}' is neither an export nor a run folder: it has no export.json and no config.yaml."
+        raise UserError(_whole_of(place) or neither)
     chosen = choose_student(place, student or BEST)
     path = place / "students" / f"{chosen.name}.safetensors"
     sha256 = run_files.read_summary(place).get("sha256", {}).get(chosen.name)
@@ -104,3 +105,15 @@ def open_predictor(place: str | Path, student: str | None = None, *, trust: bool
     return Predictor(
         answer, facts["class_names"], (height, width), facts.get("resize", "squash")
     )  # older files say none
+
+
+def _whole_of(part: Path) -> str | None:
+    """What to say of a file or folder within an export or a run; None for any other."""
+    for folder in part.parents[:2] if part.exists() else []:
+        if is_export(folder):
+            return f"'{part}' is a part of an export. Give the export's folder: {folder}"
+        if (folder / "config.yaml").exists():
+            name = part.name.removesuffix(".safetensors").removesuffix(".best")
+            student = f" and --student {name}" if part.parent.name == "students" else ""
+            return f"'{part}' is a part of a run. Give the run's folder{student}: {folder}"
+    return None

@@ -137,6 +137,17 @@ def test_what_is_neither_an_export_nor_a_run_is_told(tmp_path: Path, exported: E
         open_predictor(run, "c")
 
 
+def test_a_file_of_an_export_or_a_run_is_told_with_the_folder_to_give(exported: Exported, run: Path) -> None:
+    made = exported("safetensors")
+    with pytest.raises(UserError, match=rf"is a part of an export\. Give the export's folder: {made.folder}$"):
+        open_predictor(made.file)
+    for name in ("a.safetensors", "a.best.safetensors"):
+        with pytest.raises(UserError, match=rf"a part of a run\. Give the run's folder and --student a: {run}$"):
+            open_predictor(run / "students" / name)
+    with pytest.raises(UserError, match=rf"a part of a run\. Give the run's folder: {run}$"):
+        open_predictor(run / "checkpoint.pt")
+
+
 def test_without_onnxruntime_the_extra_is_named(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = exported("onnx").folder
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
