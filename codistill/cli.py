@@ -9,18 +9,23 @@ import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
+import io
+import sys
 from importlib import import_module
 from typing import Annotated, Any
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-from typer.core import TyperGroup
+try:
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+    from typer.core import TyperGroup
 
-from codistill import __version__
-from codistill.commands.shared import console, errors, new_app
-from codistill.engine.launched import leave
-from codistill.errors import TrainingEnded, UserError
+    from codistill import __version__
+    from codistill.commands.shared import console, errors, new_app
+    from codistill.engine.launched import leave
+    from codistill.errors import TrainingEnded, UserError
+except KeyboardInterrupt:  # these take a moment, in which nothing was begun that could be told of
+    raise SystemExit(130) from None
 
 # Each is a file of codistill/commands with an `app`.
 COMMANDS = {
@@ -85,8 +90,12 @@ def _root(
 
 def main() -> None:
     """The entry point: whatever the user can mend is one line on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a name tells, where it cannot be written as it is
     try:
         app()
+    except KeyboardInterrupt:
+        leave(130)
     except SystemExit as ending:  # how a command ends, well or not
         leave(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
     except UserError as error:

@@ -1,7 +1,9 @@
 """The command line as a user meets it, in an empty folder."""
 
+import io
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from codistill import cli
 from codistill.cli import COMMANDS, app
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents
@@ -98,6 +101,34 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Mon
     assert "Entries removed: 0 (0.0 MB)" in asked("cache", "--clear", "--older-than", "1").stdout
     assert "Entries removed: 1 (0.4 MB)" in asked("cache", "--clear").stdout
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_the_cache_is_listed_by_data_then_split_then_last_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODISTILL_CACHE", str(tmp_path / "cache"))
+    order = [("/cats", "test", "a"), ("/cats", "train", "a"), ("/cats", "train", "b"), ("/dogs", "test", "a")]
+    for number in (2, 3, 1, 0):
+        data, split, rows = order[number]
+        contents = Contents(data, "", split, "image", rows, None)
+        cached(contents, torch.zeros(number + 1, 4, 4, 3, dtype=torch.uint8), number + 1)
+        os.utime(tmp_path / "cache" / f"{contents.key}.json", (1e9 + number * 1e6,) * 2)
+    listed = asked("cache").stdout
+    assert re.findall(r"(\d) of 4x4", listed) == ["1", "2", "3", "4"]
+
+
+def test_a_name_that_a_terminal_cannot_write_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+        patched.setattr(cli, "app", lambda: print("Löwe", flush=True))
+        cli.main()
+        assert written.getvalue() == b"L\\xf6we\n"
+
+
+def test_who_interrupts_before_anything_begins_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    done = codistill(tmp_path, "train")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_who_learns_what_is_said_at_the_start_and_heads_larger_than_the_students_are_warned_of(

@@ -31,13 +31,17 @@ def cache(
     entries, table, total = cache_entry.entries(folder, unused_for), Table(), 0
     for column in ("data", "split", "images", "MB", "last used"):
         table.add_column(column, overflow="fold")
+    lines = []
     for entry in entries:
         size, last_use = entry.size_and_last_use()
         shape, contents = entry.read() or (None, None)
-        what = [escape(contents.data), contents.split] if contents else ["unfinished or damaged", ""]
+        data, split = (contents.data, contents.split) if contents else ("unfinished or damaged", "")
         images = "{0:,} of {2}x{1}".format(*shape) if shape else ""
-        table.add_row(*what, images, f"{size / 1e6:,.1f}", f"{datetime.fromtimestamp(last_use):%Y-%m-%d %H:%M}")
+        lines.append((data, split, last_use, images, size))
         total += size
+    for data, split, last_use, images, size in sorted(lines):
+        when = f"{datetime.fromtimestamp(last_use):%Y-%m-%d %H:%M}"
+        table.add_row(escape(data), escape(split), images, f"{size / 1e6:,.1f}", when)
     if entries:
         console.print(table)
     console.print(f"Entries: {len(entries)} ({total / 1e6:,.1f} MB in {escape(str(folder))})", soft_wrap=True)
