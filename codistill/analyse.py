@@ -5,7 +5,10 @@ checkpoint first. Nothing in here trains.
 """
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,8 +37,17 @@ MOST_FIXED = 24  # images that are kept of those which the control got wrong
 SAMPLE = 2000  # images, evenly spread, for what needs a pass of its own
 
 
+class NotSavedError(UserError):
+    """An analysis that could not all be written into the run. ``found``: what analysis.json would hold."""
+
+    def __init__(self, message: str, found: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 def analyse_run(run: Path, split: str = "test", device: str = "auto", control: Path | None = None) -> dict[str, Any]:
-    """Analyse one split of a finished run and write it down. Raises UserError where there is nothing to analyse.
+    """Analyse one split of a finished run and write it down. Raises UserError where there is nothing to analyse, and
+    NotSavedError, which holds what was found, where it cannot be written.
 
     control: a run that was analysed before, of the same students alone; images that it got wrong are kept to be shown.
     """
@@ -43,41 +55,56 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto", control: P
     loader = experiment.test if split == "test" else experiment.validation
     if loader is None:
         raise UserError(f"'{run}' has no validation images (data.validation=0). Use --data test.")
-    folder = RunFolder(run)
-    try:
-        raw = _raw(experiment, folder, split, summary.get("sha256", {}))
-        found = {
-            "version": VERSION,
-            "codistill": __version__,
-            "command": shlex.join(["codistill", "analyse", str(run), "--data", split]),
-            "data": split,
-            **describe(raw),
-        }
-        sample = _loader(experiment, loader.images.spread(SAMPLE))
-        cka = stage_cka(experiment.cohort, sample, experiment.runtime)
-        values = [[plain(value, 4) for value in row] for row in cka.matrix()]
-        found["stage_cka"] = {"layers": cka.layers, "values": values, "images": cka.images}
-        found["cpm"] = _cpm(experiment, sample)
-        answers = read_answers(run)
-        found["over_epochs"] = None if answers is None else over_epochs(answers, raw.students)
-        found["examples"] = _save_examples(experiment, folder, split, loader.images, found)
+    folder, failed = RunFolder(run), list[SaveError]()
+    raw = _raw(experiment, folder, split, summary.get("sha256", {}), failed)
+    found = {
+        "version": VERSION,
+        "codistill": __version__,
+        "command": shlex.join(["codistill", "analyse", str(run), "--data", split]),
+        "data": split,
+        **describe(raw),
+    }
+    sample = _loader(experiment, loader.images.spread(SAMPLE))
+    cka = stage_cka(experiment.cohort, sample, experiment.runtime)
+    values = [[plain(value, 4) for value in row] for row in cka.matrix()]
+    found["stage_cka"] = {"layers": cka.layers, "values": values, "images": cka.images}
+    found["cpm"] = _cpm(experiment, sample)
+    answers = read_answers(run)
+    found["over_epochs"] = None if answers is None else over_epochs(answers, raw.students)
+    found["examples"] = _save_examples(experiment, folder, split, loader.images, found, failed)
+    with _noted(failed):
         if control is not None and split == "test":
             _save_fixed(folder, loader.images, raw, control)
         folder.save_analysis(split, found)
-    except SaveError as error:
-        reason = getattr(error.__cause__, "strerror", None) or error
-        raise UserError(f"The analysis of '{run}' cannot be written there: {reason}.") from error
+    if failed:
+        reason = getattr(failed[0].__cause__, "strerror", None) or failed[0]
+        raise NotSavedError(f"The analysis of '{run}' cannot be written there: {reason}.", found) from failed[0]
     return found
 
 
-def _raw(experiment: Experiment, folder: RunFolder, split: str, digests: dict[str, str]) -> Raw:
-    """What the run saved, if it is of these weights; else it is made and saved."""
+@contextmanager
+def _noted(failed: list[SaveError]) -> Iterator[None]:
+    """As a context: what cannot be written is told at the end, for what was found can be shown all the same."""
+    try:
+        yield
+    except SaveError as error:
+        failed.append(error)
+
+
+def _raw(
+    experiment: Experiment, folder: RunFolder, split: str, digests: dict[str, str], failed: list[SaveError]
+) -> Raw:
+    """What the run saved, if it is of these weights; else it is made and saved, elsewhere if it has to be."""
     if (folder.path / "outputs" / f"{split}.safetensors").exists():
         raw = read_raw(folder.path, split)
         if raw.sha256 == digests:
             return raw
-    save_outputs(experiment, folder, split, digests)
-    return read_raw(folder.path, split)
+    with _noted(failed):
+        save_outputs(experiment, folder, split, digests)
+        return read_raw(folder.path, split)
+    with TemporaryDirectory() as place:
+        save_outputs(experiment, RunFolder(Path(place)), split, digests)
+        return read_raw(Path(place), split)
 
 
 def _loader(experiment: Experiment, images: Images) -> EvaluationLoader:
@@ -114,7 +141,12 @@ def _cpm(experiment: Experiment, sample: EvaluationLoader) -> dict[str, Any] | N
 
 
 def _save_examples(
-    experiment: Experiment, folder: RunFolder, split: str, images: Images, found: dict[str, Any]
+    experiment: Experiment,
+    folder: RunFolder,
+    split: str,
+    images: Images,
+    found: dict[str, Any],
+    failed: list[SaveError],
 ) -> dict[str, Any]:
     """A dozen images as they are, with the CPM's maps of each; returns which, and why."""
     parting = {why: advantage["images"] for why, advantage in found["advantages"].items()}
@@ -128,7 +160,8 @@ def _save_examples(
             tensors[f"attention/{name}"] = torch.cat([of_batch.attention[name].float() for of_batch in maps])
             tensors[f"contribution/{name}"] = torch.cat([of_batch.contribution[name].float() for of_batch in maps])
     name = "examples" if split == "test" else f"examples_{split}"
-    folder.save_outputs(name, tensors, {"split": split, "why": list(chosen.values())})
+    with _noted(failed):
+        folder.save_outputs(name, tensors, {"split": split, "why": list(chosen.values())})
     return {"file": f"outputs/{name}.safetensors", "rows": rows, "why": list(chosen.values()), "maps": cpm is not None}
 
 

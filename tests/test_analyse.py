@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 from cohorts import Silent
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from codistill import UserError, finished, runs
 from codistill.analyse import analyse_run
 from codistill.analysis.raw import read_answers, read_raw
+from codistill.cli import app
+from codistill.commands import shared
 from codistill.config import make_config
-from codistill.engine import outputs
+from codistill.engine import durable, outputs
 from codistill.engine.run_folder import RunFolder
 from codistill.report import analysis as report
 from codistill.report.compare import compare
@@ -297,6 +301,45 @@ def test_what_cannot_be_written_is_told_in_the_words_of_the_system(
     monkeypatch.setattr("codistill.engine.durable.write_file", full)
     with pytest.raises(UserError, match=r"cannot be written there: No space left on device\."):
         analyse_run(run)
+
+
+@pytest.mark.parametrize("lost", ["outputs/test.safetensors", None])
+def test_what_cannot_be_written_is_shown_all_the_same(
+    trained: Path, tmp_path: Path, lost: str | None, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, write_file = copy(trained, tmp_path / "run"), durable.write_file
+
+    def read_only(path: Path, *rest: Any) -> None:
+        if path.is_relative_to(run):
+            raise OSError(30, "Read-only file system")
+        write_file(path, *rest)
+
+    if lost:
+        (run / lost).unlink()
+    (run / "analysis.json").unlink()
+    monkeypatch.setattr("codistill.engine.durable.write_file", read_only)
+    shown, as_json = (CliRunner().invoke(app, ["analyse", str(run), *more]) for more in ([], ["--json"]))
+    for done in (shown, as_json):
+        assert done.exit_code == 1
+        assert "cannot be written there: Read-only file system." in done.stderr
+    assert all(
+        word in shown.stdout for word in ("linear probe %", "error correlation", f"{found['ensemble']['ece']:.2f}")
+    )
+    assert "All of it" not in shown.stdout
+    assert json.loads(as_json.stdout)[str(run)]["students"] == found["students"]
+
+
+def test_a_table_that_is_a_little_too_wide_keeps_its_words_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shared, "console", Console(width=80))
+    labels = [*report.VOICES, "teacher right, student wrong %", "student right, teacher wrong %"]
+    header = ["", "resnet8_1", "resnet8_2", "teacher cpm", "ensemble"]
+    shared.print_table(header, [[label, *["12.34"] * 4] for label in labels])
+    shown = capsys.readouterr().out
+    for word in " ".join([*header, *labels]).split():
+        assert word in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_runs_that_differ_by_seed_alone_share_a_table_of_means_and_deviations(plain: list[Path]) -> None:

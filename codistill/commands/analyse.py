@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from codistill.analyse import analyse_run
+from codistill.analyse import NotSavedError, analyse_run
 from codistill.commands.shared import console, errors, new_app, print_table
 from codistill.report import analysis as report
 from codistill.report.compare import compare
@@ -40,12 +40,27 @@ def analyse(
     terms = compare(runs)  # what is no finished run is refused before the first is analysed
     controls = {run: pair.control for run in runs if (pair := find_control(run, runs))}
     found: dict[str, dict[str, Any]] = {}
+    unsaved: dict[Path, NotSavedError] = {}
     for run in sorted(runs, key=lambda run: run in controls):  # a control comes before whoever is compared with it
-        found[str(run)] = analyse_run(run, data, device, controls.get(run))
+        try:
+            found[str(run)] = analyse_run(run, data, device, None if (own := controls.get(run)) in unsaved else own)
+        except NotSavedError as error:  # hours may have gone into it: it is shown all the same
+            found[str(run)], unsaved[run] = error.found, error
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
-        return
-    groups = report.read_groups(terms.rows, data)
+    else:
+        _print_tables([report.Group(row, [found[str(run)] for run in row.runs]) for row in terms.rows])
+        if written := ", ".join(str(run / ANALYSES[data]) for run in runs if run not in unsaved):
+            console.print(f"All of it: {escape(written)}. More: docs/metrics.md", soft_wrap=True)
+        if terms.differing_terms:
+            errors.print(f"These rows do not compete, for they differ in: {', '.join(terms.differing_terms)}.")
+    for why in unsaved.values():
+        errors.print(f"[yellow]Warning:[/yellow] {escape(str(why))}", soft_wrap=True)
+    if unsaved:
+        raise typer.Exit(1)
+
+
+def _print_tables(groups: list[report.Group]) -> None:
     for group in groups:
         console.print(escape(report.title(group)), soft_wrap=True)
         print_table(*report.voices(group.analyses))
@@ -56,7 +71,3 @@ def analyse(
         print_table(*report.comparison(groups))
     for line in report.meanings():
         console.print(escape(line), soft_wrap=True)
-    written = ", ".join(str(run / ANALYSES[data]) for run in runs)
-    console.print(f"All of it: {escape(written)}. More: docs/metrics.md", soft_wrap=True)
-    if terms.differing_terms:
-        errors.print(f"These rows do not compete, for they differ in: {', '.join(terms.differing_terms)}.")

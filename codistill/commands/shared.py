@@ -72,12 +72,17 @@ def new_run(name: str) -> Path:
     return Path("runs") / f"{stem}_{name}"
 
 
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    """Of a table, without its left border."""
+    return sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A row for each where that fits the terminal, else a column for each."""
-    lines = [header, *rows]
-    widths = [max(map(len, column)) + 3 for column in zip(*lines, strict=True)]
-    if sum(widths) >= console.width:
-        lines = [list(column) for column in zip(*lines, strict=True)]
+    """A row for each where that fits the terminal, else a column for each; the narrower where neither fits."""
+    lines = [list(line) for line in (header, *rows)]
+    turned = [list(column) for column in zip(*lines, strict=True)]
+    if console.width <= _width(lines) > _width(turned):
+        lines = turned
     table = Table()
     for name in lines[0]:
         table.add_column(escape(name), overflow="fold")
