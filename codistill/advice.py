@@ -1,5 +1,6 @@
 """What is possible but hardly meant, in words that a run says before it trains. About models: ``models/advice.py``."""
 
+from collections.abc import Iterable
 from typing import cast
 
 from torch import nn
@@ -8,10 +9,26 @@ from codistill.cohort import Cohort
 from codistill.config_optimizer import OptimizerConfig
 from codistill.data import Images, imbalance, is_grey
 from codistill.engine.runtime import Runtime
+from codistill.models import Model, name_and_settings
 from codistill.tasks import Task
 
 HIGH_FOR_ADAMW = 0.02  # a learning rate
 HIGH_FOR_SGD = 0.01  # a weight decay
+# Steps of training. In 900, tasks cost two to five points, at two sizes of image and of network; in 3,300 they gained
+# (docs/results.md). Where between the two that turns is not known.
+FEW_FOR_TASKS = 1000
+
+
+def remark_on_length(cohort: Cohort, steps: int, models: Iterable[Model]) -> str:
+    """On tasks for which students see more than their batch, in a short training from scratch; else nothing."""
+    costly = any(cohort.fractions) and any(sum(views.values()) > 1 for views in cohort.views_of.values())
+    pretrained = any(name_and_settings(model)[1].get("pretrained") for model in models)
+    if steps > FEW_FOR_TASKS or pretrained or not costly:
+        return ""
+    return (
+        f"{steps:,} steps are few for tasks: where we measured 900, students ended higher without, for the same cost. "
+        "Give more epochs, or tasks=none."
+    )
 
 
 def warnings_of_data(images: Images, cohort: Cohort, order: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from codistill.advice import warnings_of_cohort, warnings_of_data, warnings_of_optimizer
+from codistill.advice import remark_on_length, warnings_of_cohort, warnings_of_data, warnings_of_optimizer
 from codistill.assembly import build_cohort
 from codistill.batch import Batch
 from codistill.cohort import Cohort
@@ -54,7 +54,7 @@ class Experiment:
     facts: dict[str, Any]  # class names, image size, mean and std: what a student needs to be used alone
     sizes: dict[str, int]  # images per split
     data: str  # how many images, and where they come from, in words
-    company: str  # the method, and the students with their tasks, in words
+    company: str  # the method, and the students with their tasks, in words; whether training is long enough for tasks
     warnings: list[str]  # what is possible but hardly meant
 
 
@@ -134,6 +134,7 @@ def build(
     sample = None
     if splits.validation is not None:
         sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
+    remark = remark_on_length(cohort, config.epochs * len(loader), config.students.values())
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
     warnings = [
         *source.warnings,
@@ -156,7 +157,7 @@ def build(
         facts,
         sizes,
         data,
-        _company(config),
+        f"{_company(config)} {remark}".strip(),
         warnings,
     )
 

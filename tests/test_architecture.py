@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | {"teacher", "weights"},
     "assembly": {"cohort", "config", "methods", "models", "objective", "student", "tasks"},
-    "advice": {"cohort", "config_optimizer", "data", "engine", "tasks"},
+    "advice": {"cohort", "config_optimizer", "data", "engine", "models", "tasks"},
     "summary": {"engine", "experiment"},
     # Those that put everything together.
     "experiment": {"*"},
