@@ -100,9 +100,9 @@ def _compared(rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
         means = [sum(own) / len(own) for own in zip(*row.students.values(), strict=True)]
-        cells.append([row.name, row.method, row.tasks, mean_and_deviation(means), str(len(row.seeds))])
+        cells.append([row.name, mean_and_deviation(means), str(len(row.seeds)), row.method, row.tasks])
     caption = "Test accuracy after the last epoch in percent; mean ± deviation over seeds"
-    return Table(caption, ["run", "method", "tasks", "students' mean", "seeds"], cells)
+    return Table(caption, ["run", "students' mean", "seeds", "method", "tasks"], cells)
 
 
 def _gained(shown: Sequence[Mapping[str, Gain]]) -> Table:

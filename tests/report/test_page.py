@@ -96,7 +96,10 @@ def test_rows_of_one_method_and_tasks_are_told_apart_by_what_their_runs_are_call
     write_run(tmp_path / "alone", "independent")
     for name, temperature in (("warm", 3.0), ("cold", 1.0)):
         write_run(tmp_path / name, accuracy=61, settings={"temperature": temperature})
-    gains = next(figure for figure in make_page(tmp_path).figures if figure.name == "gains")
+    write_run(tmp_path / "longer", "independent", epochs=8)
+    page = make_page(tmp_path)
+    assert "4 to 8 epochs" in text_of(page.html)
+    gains = next(figure for figure in page.figures if figure.name == "gains")
     assert "warm +1.00 points" in gains.alt
     assert "cold +1.00 points" in gains.alt
 
