@@ -14,8 +14,8 @@ from codistill.tasks import Task
 
 HIGH_FOR_ADAMW = 0.02  # a learning rate
 HIGH_FOR_SGD = 0.01  # a weight decay
-# Steps of training. In 900, tasks cost two to five points, at two sizes of image and of network; in 3,300 they gained
-# (docs/results.md). Where between the two that turns is not known.
+# Steps of training. In 900, tasks cost two to five points, at two sizes of image and of network; in 1,650 and 3,300
+# they gained two, at the smaller size (docs/results.md).
 FEW_FOR_TASKS = 1000
 
 
