@@ -1,4 +1,4 @@
-"""What a run says of a plan that is possible but hardly meant. Other warnings are tested with what they warn of."""
+"""Whether a run says that its steps are few for its tasks."""
 
 import pytest
 from cohorts import make_cohort
