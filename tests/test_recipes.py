@@ -60,7 +60,9 @@ def test_the_micro_benchmark_differs_in_method_and_tasks_alone() -> None:
         return config.model_dump(exclude={"method", "tasks", "students", "seed"})
 
     entries = read_sweep(ROOT / "micro" / "sweep.yaml")
-    configs = [entry.config for entry in entries if not entry.name.split("-")[0].endswith(("_long", "_middle", "_short"))]
+    configs = [
+        entry.config for entry in entries if not entry.name.split("-")[0].endswith(("_long", "_middle", "_short"))
+    ]
     assert {config.method.name for config in configs} == set(METHODS)
     assert all(terms(config) == terms(configs[0]) for config in configs)
     assert {model for config in configs for model in config.students.values()} == {"resnet8"}
