@@ -72,7 +72,10 @@ class RunFolder:
             raise UserError(f"Run folder '{self.path}' is a file.")
         try:
             if not (self.path / lock.NAME).exists():  # before one is made in a folder that is somebody else's
-                self._check_replaceable() if overwrite else self._check_free()
+                if overwrite:
+                    self._check_replaceable()
+                else:
+                    self._check_free()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if not overwrite:
