@@ -5,11 +5,9 @@ checkpoint first. Nothing in here trains.
 """
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +35,14 @@ MOST_FIXED = 24  # images that are kept of those which the control got wrong
 SAMPLE = 2000  # images, evenly spread, for what needs a pass of its own
 
 
+class Output(NamedTuple):
+    """A file beside the analysis, not written yet: ``outputs/NAME.safetensors``."""
+
+    name: str
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+
+
 class NotSavedError(UserError):
     """An analysis that could not all be written into the run. ``found``: what analysis.json would hold."""
 
@@ -55,8 +61,8 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto", control: P
     loader = experiment.test if split == "test" else experiment.validation
     if loader is None:
         raise UserError(f"'{run}' has no validation images (data.validation=0). Use --data test.")
-    folder, failed = RunFolder(run), list[SaveError]()
-    raw = _raw(experiment, folder, split, summary.get("sha256", {}), failed)
+    folder = RunFolder(run)
+    raw, unsaved = _raw(experiment, folder, split, summary.get("sha256", {}))
     found = {
         "version": VERSION,
         "codistill": __version__,
@@ -71,40 +77,36 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto", control: P
     found["cpm"] = _cpm(experiment, sample)
     answers = read_answers(run)
     found["over_epochs"] = None if answers is None else over_epochs(answers, raw.students)
-    found["examples"] = _save_examples(experiment, folder, split, loader.images, found, failed)
-    with _noted(failed):
-        if control is not None and split == "test":
-            _save_fixed(folder, loader.images, raw, control)
+    found["examples"], examples = _examples(experiment, split, loader.images, found)
+    fixed = _fixed(loader.images, raw, control) if control is not None and split == "test" else None
+    try:
+        for output in (examples, fixed):
+            if output is not None:
+                folder.save_outputs(*output)
         folder.save_analysis(split, found)
-    if failed:
-        reason = getattr(failed[0].__cause__, "strerror", None) or failed[0]
-        raise NotSavedError(f"The analysis of '{run}' cannot be written there: {reason}.", found) from failed[0]
+        if unsaved is not None:
+            raise unsaved
+    except SaveError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise NotSavedError(f"The analysis of '{run}' cannot be written there: {reason}.", found) from error
     return found
 
 
-@contextmanager
-def _noted(failed: list[SaveError]) -> Iterator[None]:
-    """As a context: what cannot be written is told at the end, for what was found can be shown all the same."""
-    try:
-        yield
-    except SaveError as error:
-        failed.append(error)
-
-
 def _raw(
-    experiment: Experiment, folder: RunFolder, split: str, digests: dict[str, str], failed: list[SaveError]
-) -> Raw:
-    """What the run saved, if it is of these weights; else it is made and saved, elsewhere if it has to be."""
+    experiment: Experiment, folder: RunFolder, split: str, digests: dict[str, str]
+) -> tuple[Raw, SaveError | None]:
+    """What the run saved, if it is of these weights; else it is made and saved, or told why it could not be saved."""
     if (folder.path / "outputs" / f"{split}.safetensors").exists():
         raw = read_raw(folder.path, split)
         if raw.sha256 == digests:
-            return raw
-    with _noted(failed):
+            return raw, None
+    try:
         save_outputs(experiment, folder, split, digests)
-        return read_raw(folder.path, split)
-    with TemporaryDirectory() as place:
-        save_outputs(experiment, RunFolder(Path(place)), split, digests)
-        return read_raw(Path(place), split)
+        return read_raw(folder.path, split), None
+    except SaveError as error:
+        with TemporaryDirectory() as place:
+            save_outputs(experiment, RunFolder(Path(place)), split, digests)
+            return read_raw(Path(place), split), error
 
 
 def _loader(experiment: Experiment, images: Images) -> EvaluationLoader:
@@ -140,15 +142,10 @@ def _cpm(experiment: Experiment, sample: EvaluationLoader) -> dict[str, Any] | N
     }
 
 
-def _save_examples(
-    experiment: Experiment,
-    folder: RunFolder,
-    split: str,
-    images: Images,
-    found: dict[str, Any],
-    failed: list[SaveError],
-) -> dict[str, Any]:
-    """A dozen images as they are, with the CPM's maps of each; returns which, and why."""
+def _examples(
+    experiment: Experiment, split: str, images: Images, found: dict[str, Any]
+) -> tuple[dict[str, Any], Output]:
+    """A dozen images as they are, with the CPM's maps of each: which and why, and the file that holds them."""
     parting = {why: advantage["images"] for why, advantage in found["advantages"].items()}
     chosen = choose_examples(parting, len(images))
     rows = list(chosen)
@@ -160,16 +157,16 @@ def _save_examples(
             tensors[f"attention/{name}"] = torch.cat([of_batch.attention[name].float() for of_batch in maps])
             tensors[f"contribution/{name}"] = torch.cat([of_batch.contribution[name].float() for of_batch in maps])
     name = "examples" if split == "test" else f"examples_{split}"
-    with _noted(failed):
-        folder.save_outputs(name, tensors, {"split": split, "why": list(chosen.values())})
-    return {"file": f"outputs/{name}.safetensors", "rows": rows, "why": list(chosen.values()), "maps": cpm is not None}
+    why = list(chosen.values())
+    told = {"file": f"outputs/{name}.safetensors", "rows": rows, "why": why, "maps": cpm is not None}
+    return told, Output(name, tensors, {"split": split, "why": why})
 
 
-def _save_fixed(folder: RunFolder, images: Images, raw: Raw, control: Path) -> None:
+def _fixed(images: Images, raw: Raw, control: Path) -> Output | None:
     """Images that students have right and the control got wrong, with both answers; and counts of both directions."""
     alone = read_raw(control, "test")
     if alone.students != raw.students or not np.array_equal(alone.labels, raw.labels):
-        return  # it was tested on other images: nothing can be said
+        return None  # it was tested on other images: nothing can be said
     answers = {
         kind: {name: own.logits[name].argmax(axis=1) for name in raw.students}
         for kind, own in (("answers", raw), ("control", alone))
@@ -189,4 +186,4 @@ def _save_fixed(folder: RunFolder, images: Images, raw: Raw, control: Path) -> N
         for name in raw.students
     }
     about = {"control": str(control), "counts": counts, "sha256": raw.sha256, "control_sha256": alone.sha256}
-    folder.save_outputs("fixed", tensors, about)
+    return Output("fixed", tensors, about)

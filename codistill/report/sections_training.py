@@ -14,7 +14,7 @@ def accuracy(story: Story, control: Story | None) -> Section:
         how = command("train", story.path / "config.yaml", "data.validation=0.1", "run=NEW")
         section.missing.append(("No validation images, so no curves.", how))
     if not story.epochs:
-        section.missing.append(("No epoch is done yet.", command("report", story.path, "--watch")))
+        section.missing.append(_why_no_epochs(story))
     if story.summary is not None:
         section.tables = [_accuracy_table(story, control)]
     return section
@@ -43,10 +43,18 @@ def _accuracy_table(story: Story, control: Story | None) -> Table:
     return Table(caption + (f"; control: {control.name}" if theirs and control else ""), header, cells)
 
 
+def _why_no_epochs(story: Story) -> tuple[str, str]:
+    """Why there are no curves, and the command that makes some."""
+    if story.summary is None:
+        return "No epoch is done yet.", command("report", story.path, "--watch")
+    how = command("train", story.path / "config.yaml", "run=NEW")
+    return "The run is finished, but its metrics.jsonl is not in its folder, so no curves.", how
+
+
 def losses(story: Story) -> Section:
     section = Section("losses", "Losses")
     if not story.epochs:
-        section.missing.append(("No epoch is done yet.", command("report", story.path, "--watch")))
+        section.missing.append(_why_no_epochs(story))
         return section
     share = over_time.weighted_shares(story.name, story.epochs, story.students)
     section.figures = [*([share] if share else []), *over_time.losses(story.name, story.epochs, story.students)]

@@ -175,6 +175,14 @@ def test_a_run_that_has_hardly_begun_has_a_page(tmp_path: Path, done: int) -> No
     assert f"Training goes on: {done} of 4 epochs done." in page.html
 
 
+def test_a_finished_run_whose_epochs_are_not_beside_it_is_not_said_to_have_just_begun(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "metrics.jsonl").unlink()
+    text = text_of(make_page(run).html)
+    assert text.count("The run is finished, but its metrics.jsonl is not in its folder, so no curves.") == 2
+    assert "No epoch is done yet" not in text
+
+
 def test_names_are_text_wherever_they_stand(tmp_path: Path) -> None:
     students, classes = (HOSTILE, "b\"onload='x'"), (HOSTILE, "$x^$", "</svg><img src=x onerror=alert(1)>")
     folder = tmp_path / "<img src=x onerror=alert(1)>"
