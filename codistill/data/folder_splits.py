@@ -27,6 +27,7 @@ def patterns_by_split(folder: Path, files: Iterable[Path]) -> dict[str, list[str
     """``data_files`` for ``datasets.load_dataset``: patterns of images in class folders, below ``folder``.
 
     files: all of the folder. None where ``datasets`` is not misled, or where there are no class folders.
+    Raises UserError if all files are named after several splits, and some of them in capitals.
     """
     images = [path for path in (file.relative_to(folder) for file in files) if len(path.parts) > 1]
     above: dict[str, set[PurePath]] = {}
@@ -47,8 +48,11 @@ def patterns_by_split(folder: Path, files: Iterable[Path]) -> dict[str, list[str
             above.setdefault(split_of(place.name), set()).add(place)
         return {split: sorted(f"{glob.escape(str(place))}/**" for place in places) for split, places in above.items()}
     if not misled:
-        told = sum(bool(split_of(image.name)) for image in images)
-        misled = 0 < told < len(images)  # if all files tell their split, they mean it
+        told = {image: split_of(image.name) for image in images}
+        misled = any(told.values()) and not all(told.values())  # if all files tell their split, they mean it
+        if not misled and len(set(told.values())) > 1:
+            for image in images:
+                _check_letters(image.name, folder / image)
     return {"train": ["**"]} if misled else None
 
 
@@ -60,10 +64,14 @@ def check_small_letters(folder: Path, files: Iterable[Path]) -> None:
     for file in sorted(files):
         parts = file.relative_to(folder).parts
         for part in parts[:-1] if file.suffix.lower() in IMAGE_ENDINGS else parts:
-            if _in_capitals(part):
-                raise UserError(
-                    f"'{part}' of '{file}' would not be taken for a split, for its capitals. Call it '{part.lower()}'."
-                )
+            _check_letters(part, file)
+
+
+def _check_letters(part: str, file: Path) -> None:
+    if _in_capitals(part):
+        raise UserError(
+            f"'{part}' of '{file}' would not be taken for a split, for its capitals. Call it '{part.lower()}'."
+        )
 
 
 def _in_capitals(name: str) -> bool:

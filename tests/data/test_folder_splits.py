@@ -52,6 +52,15 @@ def test_files_that_all_tell_their_split_are_split_by_it() -> None:
     assert {split: len(source.labels(split)) for split in source.splits} == {"train": 6, "test": 2}
 
 
+@pytest.mark.parametrize("test", ["Test", "TEST"])
+def test_images_that_all_tell_their_split_some_in_capitals_are_refused(test: str) -> None:
+    write_class_folders("data", ["boat", "car"], 4)
+    for image in Path("data").rglob("*.png"):
+        image.rename(image.with_name(f"{test if image.stem == '0' else 'train'}_{image.name}"))
+    with pytest.raises(UserError, match=rf"'{test}_0.png' of 'data/\w+/{test}_0.png' would not be taken for a split"):
+        open_source("./data")
+
+
 def test_splits_may_lie_deeper_and_have_letters_of_patterns_in_their_names() -> None:
     write_class_folders("data/all [1]/train", ["boat", "train"], 5)
     write_class_folders("data/all [1]/val [new]", ["boat", "train"], 2)
