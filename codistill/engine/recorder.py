@@ -15,6 +15,7 @@ from codistill.engine.bad_batch import BadBatch
 from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.clock import Clock
 from codistill.engine.evaluate import Accuracy, evaluate
+from codistill.engine.freed_memory import Surplus
 from codistill.engine.glance import look
 from codistill.engine.health import Health
 from codistill.engine.meter import TOTAL, DivergedError, Meter
@@ -110,6 +111,7 @@ class Recorder:
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
         self.best = BestEpoch()
         self.clock = Clock()
+        self._surplus = Surplus()
         self._saved = time.perf_counter()
 
     def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
@@ -161,6 +163,7 @@ class Recorder:
         figures = {**self._figures(means), "weights": weights}
         accuracies = {"validation_accuracy": accuracy, **geometry}
         self._folder.log({**record, **figures, **accuracies, "warnings": warnings})
+        self._surplus.after_epoch()
         self._save(done)
         (asked,) = self._processes.largest(self._stop.number or 0)
         if asked:

@@ -1,8 +1,6 @@
 """Where and how a cohort runs: device, precision, memory layout, compilation, threads."""
 
-import ctypes
 import os
-import platform
 import resource
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +12,7 @@ import torch
 from torch import nn
 
 from codistill.cohort import Cohort
+from codistill.engine.freed_memory import give_back_freed_memory, keep_freed_memory
 from codistill.engine.optimizers import OPTIMIZERS
 from codistill.engine.processes import ALONE, Processes
 from codistill.errors import UserError
@@ -184,27 +183,6 @@ def check_synchronisable(module: nn.Module) -> None:
                 f"sync_batchnorm=true does not go with '{name}': a {type(part).__name__} does more than to normalise. "
                 "Set it to false, or choose another model."
             )
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what a step frees, for the next step: to get it back page by page costs a tenth of it.
-
-    Only where the library is glibc: M_MMAP_MAX = 0, M_TRIM_THRESHOLD = 2 GiB, M_TOP_PAD = 256 MiB, and M_ARENA_MAX = 1,
-    so that what one thread frees another can use.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28), (-8, 1)):
-            libc.mallopt(parameter, value)
-
-
-def give_back_freed_memory() -> None:
-    """The contrary: what holds few weights at a time gains nothing if the memory of the others is kept.
-
-    Only where the library is glibc: M_MMAP_THRESHOLD = 128 KiB, where it starts, and no longer adapts.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(-3, 2**17)
 
 
 def choose_device(name: str) -> torch.device:
