@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -46,7 +47,7 @@ def describe_method(name: str) -> Entry:
     make = METHODS[name]
     summary, usage = _split_docstring(make)
     passes, extra = _cost(make, {})
-    return Entry(name, summary, _module_text(make), usage, _settings(make), passes, extra)
+    return Entry(name, summary, _with_parts(_module_text(make)), usage, _settings(make), passes, extra)
 
 
 def describe_task(name: str) -> Entry:
@@ -114,6 +115,12 @@ def _needed(task: str) -> dict[str, Any]:
 
 def _module_text(thing: Callable[..., Any]) -> str:
     return inspect.getdoc(inspect.getmodule(thing)) or ""
+
+
+def _with_parts(text: str) -> str:
+    """A method's text, and below it those of the modules that it is made of, which it names."""
+    parts = [import_module(name) for name in re.findall(r"``(codistill\.methods\.\w+)``", text)]
+    return "\n\n".join([text, *(f"{part.__name__}\n\n{inspect.getdoc(part)}" for part in parts)])
 
 
 def _split_docstring(thing: Callable[..., Any]) -> tuple[str, str]:

@@ -57,6 +57,7 @@ class Objective:
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         self.weights = dict(weights)
+        self._checked: list[str] = []  # names of losses that this table was held against
         self._sent: tuple[list[float], Tensor] = ([], torch.empty(0))  # the last values and their copy on the device
 
     def table(self, names: Iterable[str]) -> dict[str, Weight]:
@@ -90,9 +91,13 @@ class Objective:
         """The scalar to minimise; ``progress`` is the fraction of training done, in [0, 1].
 
         Losses are summed in the order of their names, so the order of either table changes nothing, and
-        zero weights multiply: a switched-off loss stays in the graph, which therefore stays static.
+        zero weights multiply: a switched-off loss stays in the graph, which therefore stays static. Raises UserError
+        as ``table`` does.
         """
         names = sorted(losses)
+        if names != self._checked:
+            self.table(names)
+            self._checked = names
         values = [self._at(self._weight_of(name), progress) for name in names]
         stacked = torch.stack([losses[name] for name in names])
         return (stacked * self._on_device(values, stacked)).sum()

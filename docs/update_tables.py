@@ -47,11 +47,12 @@ CODE_PAGES = [ROOT / "docs" / "extending.md"]
 METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
 
-Without `tasks`, every student has `rotation` on a quarter of each batch, whatever the method. To run a method as its paper has it, add `tasks=none`, but for `collaborative`, which lives on
-them; the control of a run is `method=independent` with the same tasks.
+Without `tasks`, every student has `rotation` on a quarter of each batch, whatever the method. To run a method as its paper has it, add `tasks=none`; for `mcl` also
+`order=class_pairs`, for `pcl` also `method.shared_trunk=true`. The control of a run is `method=independent` with the same tasks.
 
 Generated from the docstrings by `make tables`; `codistill methods show NAME` and `codistill tasks show NAME` print the same. Costs are
-those of a ResNet-32 pair at 100 classes (three students where a method needs three); a task's, those of one ResNet-32 in it.
+those of a ResNet-32 pair at 100 classes (three students where a method needs three); a task's, those of one ResNet-32 in it. Passes are those of a student itself:
+the averages of `pcl` see each image besides.
 
 ## Compared with public code
 
@@ -72,7 +73,7 @@ today (`.cuda()` removed, renamed arguments) change no formula. Where their code
 | rotation, colour | hankook/SLA bc5d9cd | views and joint-label cross-entropy | 0 |
 | simclr | sthalles/SimCLR 1848fc9 | `info_nce_loss` | 0 |
 
-No public code by the authors was found for `kdcl`, `afd` and `collaborative`. The papers' full texts were not at hand for most methods:
+No public code by the authors was found for `kdcl`, `clilr`, `pcl`, `afd` and `collaborative`; what `clilr` and `pcl` are compared with is by others. The papers' full texts were not at hand for most methods:
 formulas are from public code, abstracts and the secondary sources that a docstring names; settings marked there as unsure are.
 """
 TABLE = re.compile(

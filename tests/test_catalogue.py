@@ -23,6 +23,12 @@ def test_a_method_gives_formula_source_and_a_word_on_every_setting(name: str) ->
     assert missing == []
 
 
+def test_the_modules_that_a_method_is_made_of_are_told_with_it() -> None:
+    text = catalogue.describe_method("collaborative").text
+    assert "fused    = ReLU BN Conv1x1" in text  # of the CPM
+    assert "w_i  = exp(-sharpness * (c_i - min_j c_j))" in text  # of reliability
+
+
 def test_every_model_is_listed_once_with_what_it_is_and_its_parameters() -> None:
     groups = catalogue.model_summaries()
     assert [name for group in groups.values() for name in group] == list(MODELS)

@@ -19,6 +19,11 @@ def test_a_key_that_weighs_nothing_is_an_error_that_suggests_a_loss() -> None:
         Objective({"*": 1.0, "b/cee": 0.0}).table(LOSSES)
 
 
+def test_a_training_loop_that_asks_for_no_table_hears_of_a_key_that_weighs_nothing() -> None:
+    with pytest.raises(UserError, match=r"'b/cee'. Did you mean 'b/ce'\?"):
+        Objective({"*": 1.0, "b/cee": 0.0})(LOSSES)
+
+
 def test_a_key_that_later_ones_overrule_is_an_error_unless_it_is_a_default() -> None:
     objective = Objective({"*/ce": 1.0, "a/*": 0.5, "b/ce": 2.0, "*/kl": 3.0})
     objective.check_heard(["a/*", "b/ce", "*/kl"], LOSSES)

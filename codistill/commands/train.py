@@ -33,12 +33,12 @@ def _train_help() -> str:
         + escape(
             "codistill train\n"
             "codistill train recipes/cifar100_resnet32.yaml optimizer.lr=0.05 seed=3\n"
-            "codistill train data=FOLDER students=[resnet20,resnet20] tasks=[rotation,colour] epochs=200 run=runs/a\n"
-            "codistill train 'students={small: resnet8, large: resnet20}' tasks=[[rotation,supcon],none] method=dml\n"
+            "codistill train data=FOLDER data.image_size=64 'students=[resnet20,resnet20]' epochs=200 run=runs/a\n"
+            "codistill train 'students={small: resnet8, large: resnet20}' 'tasks=[[rotation,supcon],none]' method=dml\n"
             "codistill train --resume runs/a"
         )
         + "\n\nA task or the method takes settings as a mapping: method={name: dml, temperature: 3}; for the method "
-        + "also method.temperature=3. In most shells a value with spaces or braces needs quotes."
+        + "also method.temperature=3. In most shells a value with spaces, braces or brackets needs quotes."
         + " A number given for a weight replaces the method's ramp."
         + _keys_help()
         + "\n\nThe default task goes with every method; the papers of the others than collaborative have tasks=none."

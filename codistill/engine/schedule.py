@@ -8,7 +8,7 @@ from codistill.errors import unknown
 
 
 def cosine(progress: float) -> float:
-    """From 1 to 0 along half a cosine; ``progress`` in [0, 1] after warm-up."""
+    """From 1 to 0 along half a cosine; ``progress`` in [0, 1]."""
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
@@ -21,9 +21,10 @@ SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "step": step
 
 
 def learning_rate(name: str, peak: float, total: int, warmup: int) -> Callable[[int], float]:
-    """step number -> learning rate. Linear from peak / warmup to peak over ``warmup`` steps, then the schedule.
+    """step number -> learning rate. The schedule, times a factor that grows to 1 over ``warmup`` steps.
 
-    The schedule's progress is the fraction of all ``total`` steps done, so that milestones do not move with warm-up.
+    The schedule's progress is the fraction of all ``total`` steps done, so that milestones do not move with warm-up;
+    along a cosine the rate therefore does not reach ``peak``.
 
     >>> rate = learning_rate("step", peak=0.1, total=100, warmup=10)
     >>> [round(rate(step), 4) for step in (0, 9, 49, 50, 75)]

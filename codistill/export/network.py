@@ -81,7 +81,7 @@ def _answering_teacher(cohort: Cohort, name: str, method: str) -> Teacher:
     answering = cohort.answering_teachers
     if name in answering or (name == TEACHER and answering):
         return cohort.teachers[answering[0] if name == TEACHER else name]  # type: ignore[return-value]
-    if name in (TEACHER, "cpm"):
+    if name in (TEACHER, "cpm") and not answering:
         raise UserError(
             f"Method '{method}' has no teacher with an answer of its own, so there is no '{name}' to export. Choose a "
             f"student ({', '.join(cohort.students)}), {BEST} or {ENSEMBLE}."

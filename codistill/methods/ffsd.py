@@ -6,7 +6,7 @@
     decoders       s * w(t) * (their own losses)
 
 F is a last feature map; AT compares where maps are active (codistill/distill/attention.py); Expand has FFL's two
-convolutions; S is self-distillation of the earlier maps (codistill/methods/ffsd_decoders.py). The first follower has
+convolutions; S is self-distillation of the earlier maps (``codistill.methods.ffsd_decoders``). The first follower has
 neither shift nor S. T = 2, d = 1e-5, a = 10, s = 1000, w(t) ramps up over 5 of 300 epochs. Every target is detached.
 
     shift(x, y)    = mean over images and positions of (A(x) / |A(x)| - y')^2

@@ -14,7 +14,7 @@ are the teacher's own losses. VCL_i and soft VCL_i train student i only; ICL_i a
 projections are what i's are compared with.
 
 Source: arXiv:2104.12565, its supervised version on the classes of a batch, and the public code's settings for CIFAR.
-Its sampler puts two images of each class in a batch, so that |P(a)| = 1; any other batch will do here.
+Its sampler puts two images of each class in a batch, so that |P(a)| = 1: ``order=class_pairs``. Any other will do here.
 Deviation: an image alone of its class in the batch is left out as an anchor, where the public code divides by zero.
 Deviation: with ``own_image=False`` the soft forms leave out the image itself, as VCL and ICL do; the public code for
 CIFAR keeps it in the soft forms.

@@ -6,8 +6,8 @@ Projections z (unit length) of the 2B augmented images; o(i) is the other augmen
 
 Source: arXiv:2002.05709, equation 1. It is ``supcon`` with every image as a class of its own.
 tau = 0.5 is the paper's choice for CIFAR-10.
-Deviation: the two augmentations are those that the training has (crop and flip), without the paper's colour distortion
-and blur.
+Deviation: the two augmentations are those that the training has (crop, flip, ``augment.policy``), without the
+paper's colour distortion and blur.
 """
 
 from collections.abc import Mapping
