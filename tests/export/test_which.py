@@ -72,5 +72,5 @@ def test_a_method_without_a_teacher_that_answers_has_none_to_export() -> None:
 
 def test_the_name_of_another_methods_teacher_is_unknown_and_its_own_is_told() -> None:
     cohort, _ = make_cohort({"a": "cnn", "b": "cnn"}, method="ffl")
-    with pytest.raises(UserError, match="Unknown network 'cpm'. Choices: a, b, best, ensemble, fusion"):
+    with pytest.raises(UserError, match=r"Unknown network 'cpm'\. Choices: a, b, best, ensemble, fusion"):
         network_of(cohort, "cpm", "ffl")
