@@ -34,14 +34,18 @@ def build_cohort(
 
 
 def _look_once(student: Student, image_shape: tuple[int, int, int], model: Model) -> StudentShape:
+    name, _ = name_and_settings(model)
     try:
         return observe_shapes(student, image_shape)
+    except UserError as error:
+        raise UserError(f"Model '{name}': {error}") from error
     except Exception as error:  # of a foreign model's own code
-        name, _ = name_and_settings(model)
         _, height, width = image_shape
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        own = " A network of your own may also lack the interface of docs/models.md." if ":" in name else ""
         raise UserError(
-            f"Model '{name}' cannot see images of {width} x {height} pixels: {str(error).strip().splitlines()[0]} "
-            "If it is made for others, set data.image_size."
+            f"Model '{name}' cannot see images of {width} x {height} pixels: {reason} "
+            f"If it is made for others, set data.image_size.{own}"
         ) from error
 
 

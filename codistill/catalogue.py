@@ -56,17 +56,17 @@ def describe_task(name: str) -> Entry:
         raise unknown("task", name, TASKS)
     task = TASKS[name]
     usage = inspect.getdoc(task) or ""
-    text = _module_text(task)
+    text = _task_text(task)
     passes, extra = _cost(METHODS["independent"], {"a": name})
     common = {"weight": task.default_weight, "fraction": task.fraction}
     settings = [Setting(key, "float", str(value)) for key, value in common.items()]
-    return Entry(name, text.splitlines()[0], text, usage, settings + _settings(task), passes, extra)
+    return Entry(name, _first_line(text), text, usage, settings + _settings(task), passes, extra)
 
 
 def summaries() -> tuple[dict[str, str], dict[str, str]]:
     """One line for each method and for each task, by name; quick."""
     methods = {name: _split_docstring(make)[0] for name, make in METHODS.items()}
-    return methods, {name: _module_text(task).splitlines()[0] for name, task in TASKS.items()}
+    return methods, {name: _first_line(_task_text(task)) for name, task in TASKS.items()}
 
 
 def model_summaries() -> dict[str, dict[str, int]]:
@@ -115,6 +115,17 @@ def _needed(task: str) -> dict[str, Any]:
 
 def _module_text(thing: Callable[..., Any]) -> str:
     return inspect.getdoc(inspect.getmodule(thing)) or ""
+
+
+def _task_text(task: Callable[..., Any]) -> str:
+    """A task of codistill has a module of its own, which tells of it; one of a user may stand anywhere."""
+    made_by = task.func if isinstance(task, partial) else task
+    ours = made_by.__module__.startswith("codistill.")
+    return _module_text(made_by) if ours else inspect.cleandoc(made_by.__doc__ or "")
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _with_parts(text: str) -> str:

@@ -77,14 +77,19 @@ class Cohort(nn.Module):
         return self._second + int(second)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Every loss by name, as scalars: ``student/ce``, ``student/task``, ``teacher/ce``, ``learner/lesson_loss``."""
+        """Every loss by name, as scalars: ``student/ce``, ``student/task``, ``teacher/ce``, ``learner/lesson_loss``.
+
+        Raises UserError where two losses have one name, and ValueError for images without a label each.
+        """
+        if len(batch.images) != len(batch.labels):
+            raise ValueError(f"A batch needs a label for each image, got {len(batch.labels)} for {len(batch.images)}.")
         seen = self._look(batch)
         outputs = {name: looks[CLEAN] for name, looks in seen.items()}
         own = {name: batch.for_student(name, self._augmentation_of(name)) for name in self.students}
         losses = {f"{name}/ce": cross_entropy(output.logits, own[name]) for name, output in outputs.items()}
         for name, tasks in self.tasks.items():
             for task_name, task in cast(nn.ModuleDict, tasks).items():
-                losses[f"{name}/{task_name}"] = _hold_task(cast(Task, task), seen[name], own[name])
+                _add(losses, {f"{name}/{task_name}": _hold_task(cast(Task, task), seen[name], own[name])})
 
         # What was said about which views: lessons on the same views hear the teachers that answered before them.
         heard: dict[tuple[str, ...], dict[str, StudentOutput]] = {(CLEAN,): outputs}
@@ -94,8 +99,8 @@ class Cohort(nn.Module):
                 heard[lesson.views] = {n: join_views([looks[v] for v in lesson.views]) for n, looks in seen.items()}
             outputs = heard[lesson.views]
             taught = lesson.teacher(outputs, batch.seen_in(len(lesson.views)))
-            losses |= {f"{lesson_name}/{loss_name}": loss for loss_name, loss in taught.losses.items()}
-            losses |= _distill(lesson_name, lesson, outputs, taught.targets)
+            _add(losses, {f"{lesson_name}/{loss_name}": loss for loss_name, loss in taught.losses.items()})
+            _add(losses, _distill(lesson_name, lesson, outputs, taught.targets))
             if taught.output is not None:
                 outputs[lesson_name] = taught.output
             pace |= taught.pace
@@ -196,7 +201,10 @@ class Cohort(nn.Module):
             for view, fraction in views.items():
                 augmentation = self._second if view == SECOND else self._augmentation_of(name)
                 if (augmentation, view) not in made:
-                    made[augmentation, view] = VIEWS[view](batch.augmentation(augmentation), batch.draws)
+                    images = VIEWS[view](batch.augmentation(augmentation), batch.draws)
+                    if len(images) != len(batch.labels):
+                        raise ValueError(f"View '{view}' made {len(images)} images of {len(batch.labels)}.")
+                    made[augmentation, view] = images
                 pieces[name][view] = made[augmentation, view][: _rows(fraction, batch)]
         if self.method.shared_trunk:
             return look_through_trunk(self._students, pieces, self.method.trunk_gradient, self.method.own_augmentations)
@@ -235,6 +243,14 @@ def _hold_task(task: Task, seen: Mapping[str, StudentOutput], batch: Batch) -> T
 def _rows(fraction: float, batch: Batch) -> int:
     """Two at least: of one alone, batch normalisation of small maps and losses that compare images can say nothing."""
     return min(len(batch.labels), max(2, round(fraction * len(batch.labels))))
+
+
+def _add(losses: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
+    """In place. One of two losses of the same name would not be trained."""
+    for name, loss in more.items():
+        if name in losses:
+            raise UserError(f"Two losses are called '{name}'. Name the task, or the lesson, otherwise.")
+        losses[name] = loss
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

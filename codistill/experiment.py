@@ -223,11 +223,16 @@ def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
 
 
 def dry_step(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:
-    """Every loss that a step will have, from a forward pass that leaves no trace."""
+    """Every loss that a step will have, from a forward pass that leaves no trace. Raises UserError for one that is not
+    a single number."""
     images = torch.zeros(2, 3, *size, device=runtime.device)
     labels = torch.zeros(2, dtype=torch.int64, device=runtime.device)
     cohort.eval()
     with torch.no_grad():
-        names = list(cohort(Batch(images, labels, (images,) * (cohort.augmentations - 1), labels)))
+        losses = cohort(Batch(images, labels, (images,) * (cohort.augmentations - 1), labels))
     cohort.train()
-    return names
+    for name, loss in losses.items():
+        if not isinstance(loss, torch.Tensor) or loss.shape != ():
+            found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
+            raise UserError(f"Loss '{name}' should be a tensor that holds one number, is {found}.")
+    return list(losses)

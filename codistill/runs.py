@@ -1,13 +1,14 @@
 """One run: train an experiment, test it when training is over, and write it down."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from codistill import run_files
-from codistill.config import RunConfig
+from codistill.config import RunConfig, make_config
 from codistill.display import Silent
 from codistill.engine import outputs
 from codistill.engine.answers import Answers
@@ -37,7 +38,7 @@ from codistill.summary import summarise
 
 
 def train(
-    config: RunConfig,
+    config: RunConfig | Mapping[str, Any],
     run: str | Path,
     display: Display | None = None,
     *,
@@ -46,11 +47,14 @@ def train(
 ) -> dict[str, Any]:
     """Train, test, and write the run folder, which is locked meanwhile. Returns the summary.
 
+    config: of ``make_config``, or what that takes.
     display: who is told of progress, ``codistill.display.Lines()`` for one; None is nobody.
     Called in each of several processes that a launcher started, they train together and the main one writes. One that
-    the launcher restarted goes on with the run that is there. Raises SaveError if the disk is full, or the folder is
-    no longer there or writable, OutOfMemory, and ProcessLost if another process ended.
+    the launcher restarted goes on with the run that is there. Raises UserError for what cannot be trained; SaveError if
+    the disk is full, or the folder is no longer there or writable, DivergedError, OutOfMemory, and ProcessLost if
+    another process ended; Stopped, which is a KeyboardInterrupt, if a signal asked it to end and all is saved.
     """
+    config = config if isinstance(config, RunConfig) else make_config(config)
     run, display = Path(run), display or Silent()
     processes = join(config.device, config.sharding)
     trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)

@@ -135,7 +135,11 @@ def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], pla
     parameters = inspect.signature(factory).parameters.values()
     made_by = factory.func if isinstance(factory, partial) else factory
     hints = get_type_hints(made_by.__init__ if inspect.isclass(made_by) else made_by, include_extras=True)
-    fields: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    fields: dict[str, Any] = {
+        p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY
+    }
     for key in settings:
         if key not in fields:
             raise unknown(f"setting of {place}", str(key), fields)

@@ -158,6 +158,8 @@ def share_trunk(students: Mapping[str, Student]) -> None:
 def observe_shapes(student: Student, image_shape: tuple[int, int, int]) -> StudentShape:
     """The student's output sizes for images of (C, H, W), from one dry pass that leaves no trace in it.
 
+    Raises UserError for outputs of other shapes than ``StudentOutput`` has.
+
     >>> from codistill.models import CifarResNet
     >>> observe_shapes(Student(CifarResNet(8), num_classes=10), (3, 32, 32))
     StudentShape(num_classes=10, embedding=64, feature_maps=((16, 32, 32), (32, 16, 16), (64, 8, 8)))
@@ -169,5 +171,19 @@ def observe_shapes(student: Student, image_shape: tuple[int, int, int]) -> Stude
             output = student.eval()(torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype))
     finally:
         student.train(was_training)
+    _check_shapes(output, type(student.backbone).__name__)
     sizes = [tuple(feature_map.shape[1:]) for feature_map in output.feature_maps]
     return StudentShape(output.logits.shape[1], output.embedding.shape[1], tuple(sizes))
+
+
+def _check_shapes(output: StudentOutput, backbone: str) -> None:
+    if not output.feature_maps:
+        raise UserError(f"{backbone}.forward_intermediates gives no stage maps: it should give one at least.")
+    for number, feature_map in enumerate(output.feature_maps):
+        if feature_map.ndim != 4:
+            raise UserError(
+                f"Stage map {number} of {backbone}.forward_intermediates should be (B, C, H, W), is "
+                f"{tuple(feature_map.shape)}. Tokens (B, H * W, C) become one by transpose(1, 2).unflatten(2, (H, W))."
+            )
+    if output.embedding.ndim != 2:
+        raise UserError(f"{backbone}.forward_head should give (B, D), gives {tuple(output.embedding.shape)}.")

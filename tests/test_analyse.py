@@ -358,6 +358,14 @@ def test_runs_that_differ_by_seed_alone_share_a_table_of_means_and_deviations(pl
     assert all("±" in cell for line in cells for cell in line[1:] if cell)
 
 
+def test_students_that_are_called_like_others_have_columns_of_their_own() -> None:
+    told = {"accuracy": 50.0, "embedding_width": 8}
+    students = {"ensemble": {**told, "accuracy": 40.0}, "b": told}
+    header, cells = report.voices([{"students": students, "teacher": None, "ensemble": {"accuracy": 60.0}}])
+    assert header == ["", "student ensemble", "b", "ensemble"]
+    assert cells[0][1:] == ["40.00", "50.00", "60.00"]
+
+
 def test_several_groups_are_compared_a_line_each(trained: Path, plain: list[Path]) -> None:
     groups = report.read_groups(compare([*plain, trained]).rows, "test")
     header, cells = report.comparison(groups)

@@ -242,12 +242,25 @@ FILES = [
         "Save it as UTF-8",
     ),
     given("a quote that stays open", "list.csv", listing("file,label", '"cat/0.png,cat'), "is not valid CSV"),
+    given(
+        "an image twice",
+        "list.csv",
+        listing("file,label", *GOOD_LINES, "./cat/0.png,dog"),
+        "'list.csv', line 22: './cat/0.png' is in line 2 already",
+    ),
+    given(
+        "a column of splits",
+        "list.csv",
+        listing("file,label,part", *(f"{line},{'Test' if '0.png' in line else 'train'}" for line in GOOD_LINES)),
+        "Column 'part' of 'list.csv' tells splits (test, train), but a CSV file is all one",
+        "train.csv, test.csv",
+    ),
     given("no labels in a CSV file", "list.csv", listing("file", "cat/0.png", "dog/0.png"), "has no labels"),
     given(
         "no label in a line",
         "list.csv",
-        listing("file,label", *GOOD_LINES, "cat/0.png,"),
-        "row 20: the label None is none of the 2 classes",
+        listing("file,label", *GOOD_LINES[1:], "cat/0.png,"),
+        "row 19: the label None is none of the 2 classes",
     ),
     given(
         "a wrong data.label in a CSV file",
@@ -348,7 +361,12 @@ PARQUET = [
         of={"label": DECIMAL},
         label=[0.5, 1] * 10,
     ),
-    parquet("an id for a label", "has 1 image(s): too few", of={"label": WORD}, label=[f"id{n}" for n in range(20)]),
+    parquet(
+        "an id for a label",
+        "has 1 image(s) to train on",
+        of={"label": WORD},
+        label=[f"id{n}" for n in range(20)],
+    ),
     parquet("one class", "at least two classes; train has images of 1", label=[1] * 20),
     parquet("no label column", "has no labels", "a Parquet file should have a label column", label=None),
     parquet(

@@ -10,7 +10,7 @@ from codistill.errors import UserError
 from codistill.methods import METHODS
 from codistill.models import MODELS, make_backbone
 from codistill.student import Student
-from codistill.tasks import TASKS
+from codistill.tasks import TASKS, Rotation
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -67,3 +67,11 @@ def test_an_unknown_name_is_met_with_the_choices() -> None:
         catalogue.describe_method("okdip")
     with pytest.raises(UserError, match="Unknown task 'color'"):
         catalogue.describe_task("color")
+
+
+def test_a_task_of_ones_own_needs_no_text_to_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = type("Silent", (Rotation,), {"__module__": "my_tasks", "__doc__": None})
+    monkeypatch.setitem(TASKS, "silent", silent)
+    monkeypatch.setitem(TASKS, "told", type("Told", (Rotation,), {"__module__": "my_tasks", "__doc__": "Up or down?"}))
+    _, tasks = catalogue.summaries()
+    assert (tasks["silent"], tasks["told"]) == ("", "Up or down?")

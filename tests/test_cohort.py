@@ -1,5 +1,8 @@
 """The training step."""
 
+from collections.abc import Mapping
+from functools import partial
+
 import pytest
 import torch
 from cohorts import (
@@ -10,8 +13,11 @@ from cohorts import (
     make_cohort,
     without_gradient,
 )
+from torch import Tensor
 
-from codistill import UserError
+from codistill import Batch, StudentOutput, StudentShape, Task, UserError
+from codistill.engine.runtime import Runtime
+from codistill.experiment import dry_step
 from codistill.methods import METHODS
 from codistill.tasks import TASKS
 
@@ -54,6 +60,43 @@ def test_one_backward_equals_one_per_student() -> None:
 def test_a_task_on_a_part_of_a_small_batch_still_has_two_images_to_compare(task: str) -> None:
     cohort, _ = make_cohort(TWO, [task, None], fractions={"a": 0.25}, view_statistics="clean_only")
     assert cohort(make_batch(4))[f"a/{task}"].item() > 0
+
+
+class Ones(Task):
+    """A task whose loss has as many numbers as it is told."""
+
+    def __init__(self, shape: StudentShape, *, shape_of_loss: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.shape = shape_of_loss
+
+    def forward(self, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:
+        return seen["clean"].logits.sum() * torch.ones(self.shape)
+
+
+@pytest.mark.parametrize("name", ["ce", "peers_kl"])
+def test_a_task_that_is_called_like_another_loss_of_its_student_is_refused(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TASKS, name, Ones)
+        cohort, _ = make_cohort({"a": "cnn", "b": "cnn"}, [name, None], "dml")
+    with pytest.raises(UserError, match=f"Two losses are called 'a/{name}'"):
+        cohort(make_batch())
+
+
+def test_images_without_a_label_each_are_refused() -> None:
+    cohort, _ = make_cohort({"a": "cnn", "b": "cnn"})
+    images, labels, *_ = make_batch()
+    with pytest.raises(ValueError, match=f"got {len(labels) - 1} for {len(images)}"):
+        cohort(Batch(images, labels[1:]))
+
+
+@pytest.mark.parametrize(("shape", "told"), [((2,), r"of shape \(2,\)"), ((1,), r"of shape \(1,\)")])
+def test_a_loss_of_several_numbers_is_named_before_training(
+    shape: tuple[int, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "ones", partial(Ones, shape_of_loss=shape))
+    cohort, _ = make_cohort({"a": "cnn", "b": "cnn"}, ["ones", None])
+    with pytest.raises(UserError, match=f"Loss 'a/ones' should be a tensor that holds one number, is a tensor {told}"):
+        dry_step(cohort, (16, 16), Runtime(torch.device("cpu")))
 
 
 def test_each_view_is_made_once_and_each_student_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from codistill.config import RunConfig, make_config
 from codistill.errors import UserError
 from codistill.objective import Ramp
 from codistill.recipe import load_config
+from codistill.shorthand import check_settings
 from codistill.strict_yaml import read_yaml
 
 
@@ -187,3 +188,11 @@ def test_a_users_weight_is_an_exception_to_the_methods_rule() -> None:
     table = config.objective_weights({"*/cpm_kl": 1.0})
     assert list(table)[-1] == "resnet8_1/cpm_kl"
     assert isinstance(config, RunConfig)
+
+
+def test_a_setting_without_a_default_or_a_type_is_asked_for_or_taken_as_it_is() -> None:
+    def make(shapes: object, *, needed: int, untyped=2) -> None: ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(UserError, match="In method 'mine': needed Field required"):
+        check_settings(make, {}, "method 'mine'")
+    assert check_settings(make, {"needed": 3}, "method 'mine'") == {"needed": 3, "untyped": 2}

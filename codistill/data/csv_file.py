@@ -13,6 +13,7 @@ from typing import NamedTuple
 from codistill.errors import UserError
 
 IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SPLITS = ("train", "val", "valid", "validation", "dev", "test", "eval")
 HOW = "A CSV file needs a first line that names its columns, a column of image files and a column of labels."
 
 
@@ -48,7 +49,29 @@ def read_csv(path: Path) -> Table:
     for (number, _), cell, file in zip(rows, columns[image], paths, strict=True):
         if not os.path.isfile(file):
             raise UserError(f"'{path}', line {number}: there is no file '{cell}' (paths are relative to the CSV file).")
+    _check_once(path, [number for number, _ in rows], columns[image], paths)
+    _check_splits(path, columns)
     return Table({**columns, image: paths}, image)
+
+
+def _check_once(path: Path, numbers: list[int], cells: list[str], files: list[str]) -> None:
+    """Raises UserError for an image that is listed twice: it could be trained on and tested with."""
+    first: dict[str, int] = {}
+    for number, cell, file in zip(numbers, cells, map(os.path.realpath, files), strict=True):
+        if file in first:
+            raise UserError(f"'{path}', line {number}: '{cell}' is in line {first[file]} already. Leave one out.")
+        first[file] = number
+
+
+def _check_splits(path: Path, columns: dict[str, list[str]]) -> None:
+    """Raises UserError for a column that tells splits, for nobody reads it: test images would be trained on."""
+    for name, cells in columns.items():
+        words = {cell.lower() for cell in cells}
+        if "train" in words and len(words) > 1 and words <= set(_SPLITS):
+            raise UserError(
+                f"Column '{name}' of '{path}' tells splits ({', '.join(sorted(words))}), but a CSV file is all one. "
+                "Give a folder with a file for each: train.csv, test.csv."
+            )
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

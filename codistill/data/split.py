@@ -35,8 +35,9 @@ def stratified_split(labels: Rows, fraction: float, seed: int, names: Sequence[s
         count = max(1, round(fraction * len(rows)))
         if count == len(rows):
             raise UserError(
-                f"Class {_name(label, names)} has {len(rows)} image(s): too few to hold out {fraction:.0%} and keep "
-                "any. Add images of it, or leave it out."
+                f"Class {_name(label, names)} has {len(rows)} image(s) to train on: too few to hold out {fraction:.0%} "
+                "and keep any. Add images of it: it needs one to train on, one for validation, and one for test where "
+                "that is held out too."
             )
         held_out.append(rows[:count])
     held = np.sort(np.concatenate(held_out))

@@ -13,8 +13,11 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(Exception):
-    """Training ended early, after everything was saved. ``number``: the signal that asked for it."""
+class Stopped(KeyboardInterrupt):
+    """Training ended early, after everything was saved. ``number``: the signal that asked for it.
+
+    Not an Exception: a loop over runs that goes on after one that failed should end when it is asked to.
+    """
 
     def __init__(self, number: int, epoch: int, step: int) -> None:
         super().__init__(f"Stopped by {signal.Signals(number).name} in epoch {epoch}, after step {step}.")

@@ -22,7 +22,7 @@ def test_the_seed_alone_decides_which_rows() -> None:
 
 def test_even_a_small_class_has_a_row_held_out_but_not_its_last() -> None:
     assert np.bincount(np.array([0, 0, 1, 1])[stratified_split(np.array([0, 0, 1, 1]), 0.01, 0)[1]]).tolist() == [1, 1]
-    with pytest.raises(UserError, match=r"Class 1 has 1 image\(s\): too few"):
+    with pytest.raises(UserError, match=r"Class 1 has 1 image\(s\) to train on: too few"):
         stratified_split(np.array([0, 0, 1]), 0.1, 0)
 
 

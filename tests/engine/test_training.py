@@ -158,6 +158,7 @@ def test_a_run_that_is_asked_to_stop_saves_within_the_epoch_and_goes_on_as_if_no
         patch.setattr(Recorder, "after_step", asked_in_the_second_epoch)
         with pytest.raises(Stopped, match=f"Stopped by {number.name} in epoch 2, after step 5"):
             run(config, tmp_path / "stopped")
+    assert not issubclass(Stopped, Exception)  # a loop over runs that goes on after those that failed ends
     state = checkpoint.read(tmp_path / "stopped" / "checkpoint.pt")
     assert (state["epochs_done"], state["steps_done"]) == (1, 5)
     run(config, tmp_path / "stopped", resume=True)

@@ -29,6 +29,23 @@ class Undecided(nn.Module):
 def undecided():
     return Staged(nn.Conv2d(3, 4, 3, 2, 1), Undecided(), width=4)
 
+class Other(nn.Module):
+    head_hidden_size = 5
+
+    def __init__(self, maps):
+        super().__init__()
+        self.maps = maps
+
+    def forward_intermediates(self, x, *, output_fmt):
+        maps = {"tokens": [x.flatten(2).transpose(1, 2)], "none": [], "square": [x]}[self.maps]
+        return x, maps
+
+    def forward_head(self, x):
+        return x[..., :5] if self.maps == "square" else x.flatten(1)[:, :5]
+
+def other(*, maps):
+    return Other(maps)
+
 def plain():
     return nn.Linear(2, 3)
 
@@ -71,6 +88,20 @@ def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_makes_no_backbone_is_explained(model: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_backbone(model)
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        ("tokens", r"Model 'own_nets:other': Stage map 0 of Other.forward_intermediates should be .* \(1, 64, 3\)"),
+        ("none", "Model 'own_nets:other': Other.forward_intermediates gives no stage maps"),
+        ("square", r"Other.forward_head should give \(B, D\), gives \(1, 3, 8, 5\)"),
+    ],
+)
+def test_a_backbone_whose_outputs_have_other_shapes_is_told_which(maps: str, message: str, tmp_path: Path) -> None:
+    students = [{"name": "own_nets:other", "maps": maps}, "resnet8"]
+    with pytest.raises(UserError, match=message):
+        runs.train(make_config({**GIVEN, "students": students}), tmp_path / "run")
 
 
 def test_a_student_of_ones_own_is_exported_and_predicts_for_who_trusts_it(
