@@ -342,6 +342,18 @@ def test_a_table_that_is_a_little_too_wide_keeps_its_words_whole(
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_a_table_that_fits_neither_way_goes_on_below_and_cuts_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shared, "console", Console(width=60))
+    header = ["run", *(f"measure {number}" for number in range(12)), "also differs"]
+    rows = [[f"run{row}", *(f"{row}{number:02}.25 ± 0.50" for number in range(12)), "x=1, " * 40] for row in range(9)]
+    shared.print_table(header, rows)
+    shown = capsys.readouterr().out
+    assert all(shown.count(cell) == 1 for row in rows for cell in row[1:-1])
+    assert max(map(len, shown.splitlines())) <= 60
+
+
 def test_runs_that_differ_by_seed_alone_share_a_table_of_means_and_deviations(plain: list[Path]) -> None:
     (group,) = report.read_groups(compare(plain).rows, "test")
     assert report.title(group).endswith("dml0, " + str(plain[1]) + " (599 test images)")

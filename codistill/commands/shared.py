@@ -1,7 +1,7 @@
 """What several commands share: where they print, and how their arguments are read. No torch in here."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -72,20 +72,35 @@ def new_run(name: str) -> Path:
     return Path("runs") / f"{stem}_{name}"
 
 
-def _width(lines: Sequence[Sequence[str]]) -> int:
-    """Of a table, without its left border."""
-    return sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
-
-
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A row for each where that fits the terminal, else a column for each; the narrower where neither fits."""
+    """A row for each where that fits the terminal. Else a column for each, or as many columns as fit below each other:
+    what takes fewer lines."""
     lines = [list(line) for line in (header, *rows)]
-    turned = [list(column) for column in zip(*lines, strict=True)]
-    if console.width <= _width(lines) > _width(turned):
-        lines = turned
-    table = Table()
-    for name in lines[0]:
-        table.add_column(escape(name), overflow="fold")
-    for line in lines[1:]:
-        table.add_row(*map(escape, line))
-    console.print(table)
+    columns = [list(column) for column in zip(*lines, strict=True)]
+    parts = list(_side_by_side(columns))
+    if len(parts) > 1:
+        parts = min(parts, list(_side_by_side(lines)), key=lambda parts: len(parts) * (len(parts[0][0]) + 3))
+    for part in parts:
+        table = Table()
+        for column in part:
+            table.add_column(escape(column[0]), overflow="fold", no_wrap=_width([column]) <= console.width // 2)
+        for line in zip(*(column[1:] for column in part), strict=True):
+            table.add_row(*map(escape, line))
+        console.print(table)
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    """Of a table, without its left border."""
+    return sum(max(map(len, column)) + 3 for column in columns)
+
+
+def _side_by_side(columns: list[list[str]]) -> Iterator[list[list[str]]]:
+    """As many columns as fit the terminal, then the next ones, each time after the first, which says what a line is."""
+    first, *others = columns
+    part = [first]
+    for column in others:
+        if len(part) > 1 and _width([*part, column]) >= console.width:
+            yield part
+            part = [first]
+        part.append(column)
+    yield part
