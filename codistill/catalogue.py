@@ -76,7 +76,7 @@ def model_summaries() -> dict[str, dict[str, int]]:
         for name, make in MODELS.items():
             student = Student(make_backbone(name), CLASSES)
             made_by = make.func if isinstance(make, partial) else make
-            group = groups.setdefault(_module_text(made_by).splitlines()[0], {})
+            group = groups.setdefault(_first_line(_module_text(made_by)), {})
             group[name] = sum(parameter.numel() for parameter in student.parameters())
     return groups
 

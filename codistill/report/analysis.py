@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from codistill import run_files
 from codistill.report.compare import Row, mean_and_deviation
-from codistill.run_files import told_apart
 
 Analysis = dict[str, Any]
 Table = tuple[list[str], list[list[str]]]  # header and cells
@@ -61,7 +60,7 @@ def voices(analyses: Sequence[Analysis]) -> Table:
     """A line for each number, a column for each student, the teacher and the ensemble."""
     first = analyses[0]
     students, teacher = list(first["students"]), first["teacher"]
-    columns: dict[str, Callable[[Analysis], Any]] = {told_apart(name): _student(name) for name in students}
+    columns: dict[str, Callable[[Analysis], Any]] = {run_files.told_apart(name): _student(name) for name in students}
     if teacher is not None:
         columns[f"teacher {teacher['name']}"] = lambda analysis: analysis["teacher"]
     columns["ensemble"] = lambda analysis: analysis["ensemble"]
