@@ -14,8 +14,8 @@ from codistill.tasks import Task
 
 HIGH_FOR_ADAMW = 0.02  # a learning rate
 HIGH_FOR_SGD = 0.01  # a weight decay
-# Steps of training. In 900, tasks cost two to five points, at two sizes of image and of network; in 1,650 and 3,300
-# they gained two, at the smaller size (docs/results.md).
+# Steps of training. In 900, tasks cost two to five points, at two sizes of image and of network; at the smaller size they
+# gained none or two in 1,650 and two in 3,300, for as many forward passes (docs/results.md).
 FEW_FOR_TASKS = 1000
 
 
@@ -26,7 +26,7 @@ def remark_on_length(cohort: Cohort, steps: int, models: Iterable[Model]) -> str
     if steps > FEW_FOR_TASKS or pretrained or not costly:
         return ""
     return (
-        f"{steps:,} steps are few for tasks: where we measured 900, students ended higher without, for the same cost. "
+        f"{steps:,} steps are few for tasks: where we measured 900, students ended higher without, for as many passes. "
         "Give more epochs, or tasks=none."
     )
 
