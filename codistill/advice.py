@@ -14,8 +14,8 @@ from codistill.tasks import Task
 
 HIGH_FOR_ADAMW = 0.02  # a learning rate
 HIGH_FOR_SGD = 0.01  # a weight decay
-# Steps of training. In 900, tasks cost two to five points, at two sizes of image and of network; at the smaller size they
-# gained none or two in 1,650 and two in 3,300, for as many forward passes (docs/results.md).
+# Steps of training. For as many forward passes, tasks cost two to five points in 900, at two sizes of image and
+# network; at the smaller size they gained none or two in 1,650, and two in 3,300 (docs/results.md).
 FEW_FOR_TASKS = 1000
 
 

@@ -2,7 +2,7 @@
 
 from codistill.cohort import Cohort
 from codistill.config import RunConfig, TaskConfig
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.methods import METHODS
 from codistill.models import Model, make_backbone, name_and_settings
 from codistill.objective import Objective
@@ -41,10 +41,9 @@ def _look_once(student: Student, image_shape: tuple[int, int, int], model: Model
         raise UserError(f"Model '{name}': {error}") from error
     except Exception as error:  # of a foreign model's own code
         _, height, width = image_shape
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         own = " A network of your own may also lack the interface of docs/models.md." if ":" in name else ""
         raise UserError(
-            f"Model '{name}' cannot see images of {width} x {height} pixels: {reason} "
+            f"Model '{name}' cannot see images of {width} x {height} pixels: {first_line(error)} "
             f"If it is made for others, set data.image_size.{own}"
         ) from error
 

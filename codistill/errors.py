@@ -20,6 +20,11 @@ class TrainingEnded(Exception):
     told_by_all = False  # of several processes, by more than the main one
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says that has words in it; the error's kind if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def unknown(kind: str, given: str, choices: Iterable[str]) -> UserError:
     """An error for a name that is not among ``choices``, with the nearest one suggested."""
     choices = list(choices)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.strict_yaml import read_yaml
 
 # What readers of a run rely on, and its kind. A file without it is not as a run wrote it.
@@ -109,7 +109,7 @@ def _mapping(run: Path, name: str, parse: Callable[[bytes], Any], kinds: Mapping
     try:
         content = parse(read_bytes(run, name))
     except (ValueError, RecursionError) as error:  # the latter of brackets in brackets in brackets
-        raise UserError(f"'{run}/{name}' is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"'{run}/{name}' is damaged: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"'{run}/{name}' is damaged: it holds no keys and values.")
     if wrong := list(misfits(content, kinds)):

@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.models import TIMM, is_foreign, make_backbone, name_and_settings
 from codistill.student import Student
 from codistill.weights import load_weights
@@ -36,6 +36,6 @@ def load_student(path: str | Path, *, run_factory: bool = False) -> tuple[Studen
         backbone = make_backbone(facts["model"], (height, width), pretrained=False)
         student = Student(backbone, len(facts["class_names"]), (facts["mean"], facts["std"]))
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"'{path}' is not the file of a student: {str(error).splitlines()[0]}") from error
+        raise UserError(f"'{path}' is not the file of a student: {first_line(error)}") from error
     load_weights(student, weights, str(path), f"the {name} that the file names")
     return student.eval(), facts

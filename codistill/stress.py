@@ -14,6 +14,7 @@ from codistill import run_files
 from codistill.config import make_config
 from codistill.errors import UserError, unknown
 from codistill.recipe import merged
+from codistill.report.terms import kept_alone
 from codistill.sweep.plan import Entry
 
 CONTROL = "independent"
@@ -131,8 +132,9 @@ def points(differences: Sequence[float]) -> str:
 
 def _entry(given: Mapping[str, Any], method: str, poison: str, seed: int, victim: str, smaller: str | None) -> Entry:
     keys = merged(given, {"seed": seed})
-    if make_config(keys).method.name != method:  # else it keeps its settings
-        keys = merged(keys, {"method": method})
+    config = make_config(keys)
+    if config.method.name != method:  # else it keeps its settings, and the weights of its own losses
+        keys = {**merged(keys, {"method": method}), "weights": kept_alone(config.model_dump(mode="json"))}
     if poison in POISONS:
         keys["poison"] = {"student": victim, **POISONS[poison]}
     elif poison == SMALL:

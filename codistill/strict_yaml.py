@@ -1,7 +1,8 @@
 """YAML read so that it cannot mean something else than it seems to: what recipes, overrides and run folders hold.
 
-PyYAML's safe loader makes no Python objects, but it keeps the last of two equal keys, reads 010 as 8 and 1:30 as 90,
-and lets nine short lines of aliases stand for a billion values. Here each of these is an error.
+PyYAML's safe loader runs no code, but it keeps the last of two equal keys, reads 010 as 8, 1:30 as 90 and 1:30.5 as
+90.5, and lets nine short lines of aliases stand for a billion values. Here each of these is an error. And 2026-01-31,
+of which it makes a day, stays the words that it is: a folder may be called so.
 """
 
 import re
@@ -50,8 +51,19 @@ class _StrictLoader(yaml.SafeLoader):
             raise _error(f"{node.value} would be read as {number}. Write {number}, or quote a word", node.start_mark)
         return int(number)
 
+    def construct_plain_fraction(self, node: yaml.ScalarNode) -> float:
+        number = self.construct_yaml_float(node)
+        if ":" in node.value:  # in base 60
+            raise _error(f"{node.value} would be read as {number}. Write {number}, or quote a word", node.start_mark)
+        return float(number)
+
+    def construct_words(self, node: yaml.ScalarNode) -> str:
+        return str(node.value)
+
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_plain_number)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_plain_fraction)
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_words)
 
 
 def _error(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:

@@ -444,6 +444,7 @@ RECIPES = [
     recipe("a bracket that stays open", "tasks: [rotation\n", "is not valid YAML: line 2"),
     recipe("a number with zeros before it", "seed: 010\n", "line 1: 010 would be read as 8", "Write 8"),
     recipe("a time of day", "epochs: 1:30\n", "1:30 would be read as 90"),
+    recipe("a time with a fraction", "optimizer: {lr: 1:30.5}\n", "1:30.5 would be read as 90.5"),
 ]
 RECIPES += [
     Bad("a folder in place of a recipe", lambda: Path("r").mkdir(), ["train", "r"], ("Recipe 'r' is a folder",)),

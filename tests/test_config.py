@@ -196,3 +196,7 @@ def test_a_setting_without_a_default_or_a_type_is_asked_for_or_taken_as_it_is() 
     with pytest.raises(UserError, match="In method 'mine': needed Field required"):
         check_settings(make, {}, "method 'mine'")
     assert check_settings(make, {"needed": 3}, "method 'mine'") == {"needed": 3, "untyped": 2}
+
+
+def test_a_name_that_is_a_day_stays_a_name() -> None:
+    assert read_yaml("2026-01-31") == "2026-01-31"

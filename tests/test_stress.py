@@ -56,6 +56,15 @@ def test_other_labels_reach_the_losses_of_their_student_and_no_other(method: str
     assert {name for name in fine if not torch.equal(fine[name], harmed[name])} == {"b/ce", "b/rotation", *own}
 
 
+def test_a_weight_of_one_methods_links_is_not_given_to_the_others_and_one_of_a_task_is() -> None:
+    given = {**TINY, "method": "dml", "weights": {"*/peers_kl": 2.0, "a/rotation": 0.5}}
+    entries = {entry.name: entry.config for entry in stress_entries(given, ["dml", "ffl"], {"lr10": 1})}
+    assert entries["dml_lr10-seed0"].weights == {"*/peers_kl": 2.0, "a/rotation": 0.5}
+    for name in ("independent_healthy-seed0", "ffl_lr10-seed0"):
+        assert entries[name].weights == {"a/rotation": 0.5}
+        build(entries[name])  # a weight of no loss would be refused
+
+
 def test_every_image_keeps_its_wrong_label_for_all_of_training() -> None:
     loader = build(make_config({**TINY, "poison": {"student": "b", "random_labels": 0.8}})).loader
     told: list[dict[int, int]] = []

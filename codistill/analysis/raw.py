@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 
 
 class Raw(NamedTuple):
@@ -77,5 +77,4 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (no mapping)
     except Exception as error:  # safetensors has no one error class of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"'{path}' cannot be read: {reason}. Delete it to do without it.") from error
+        raise UserError(f"'{path}' cannot be read: {first_line(error)}. Delete it to do without it.") from error

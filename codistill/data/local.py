@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from codistill.data.csv_file import IMAGE_ENDINGS, kind_of, read_csv
 from codistill.data.folder import METADATA, check_links, is_text, readable, visible_files
 from codistill.data.folder_splits import check_small_letters, patterns_by_split
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of single files
 TABLES = (".csv", ".tsv")
@@ -171,7 +171,7 @@ def explained(load: Any, path: Path | None, name: str) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:  # the library's own error may say only that there was one
             cause = cause.__cause__
-        reason = (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+        reason = first_line(cause).rstrip(".")
         if path is None:
             where = f"name (no such local folder, so it was looked up on the hub) '{name}'"
             raise UserError(f"Data {where} could not be loaded: {reason}.") from error

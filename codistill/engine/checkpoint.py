@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from codistill.engine.durable import write_file
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.run_files import misfits
 
 # What readers rely on.
@@ -53,8 +53,9 @@ def read(path: Path) -> dict[str, Any]:
         # weights_only: tensors and plain data; code that a file wants to run is refused
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error class of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"'{path}' is no checkpoint: nothing but tensors and plain data is read. {reason}") from error
+        raise UserError(
+            f"'{path}' is no checkpoint: nothing but tensors and plain data is read. {first_line(error)}"
+        ) from error
     if not isinstance(state, dict) or list(misfits(state, _KINDS)):
         raise UserError(f"'{path}' is not the checkpoint of a run. Put the run's own back.")
     return state

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from codistill import run_files
 from codistill.engine import checkpoint, durable, lock
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.run_files import ANALYSES
 
 
@@ -182,8 +182,7 @@ class RunFolder:
         try:
             yield path
         except Exception as error:  # safetensors has no one error class of its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"'{path}' is damaged: {reason}") from error
+            raise UserError(f"'{path}' is damaged: {first_line(error)}") from error
 
     def check_student(self, name: str, sha256: str | None) -> None:
         """Raises UserError if a student's file is not the one that was saved; old summaries do not know."""

@@ -15,7 +15,7 @@ from codistill.cohort import Cohort
 from codistill.engine.freed_memory import give_back_freed_memory, keep_freed_memory
 from codistill.engine.optimizers import OPTIMIZERS
 from codistill.engine.processes import ALONE, Processes
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.side_by_side import SideBySide, draws_random_numbers
 
 Compile = Literal["auto", "cuda_graphs"] | bool
@@ -193,6 +193,6 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros((), device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device={name} cannot be used here: {reason.rstrip('.')}. Choose auto or cpu.") from error
+        reason = first_line(error).rstrip(".")
+        raise UserError(f"device={name} cannot be used here: {reason}. Choose auto or cpu.") from error
     return device

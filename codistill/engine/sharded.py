@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from codistill.engine.together import Together
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 
 
 class Sharded(Together):
@@ -47,7 +47,7 @@ class Sharded(Together):
                 raise
             raise UserError(
                 "sharding=parameters is not possible with these models: one reads the weights of a block without "
-                f"calling the block. Set sharding=none. PyTorch says: {str(error).splitlines()[0]}"
+                f"calling the block. Set sharding=none. PyTorch says: {first_line(error)}"
             ) from error
         cast(FSDPModule, module).reshard()  # without a backward pass, what lies outside of blocks is whole still
 

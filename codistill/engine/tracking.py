@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from codistill.engine import durable
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.run_files import told_apart
 
 # W&B would also send what is printed, the machine's load, and what it finds out about machine and source.
@@ -200,5 +200,5 @@ def _check_wandb_login() -> None:
 
 def _reason(error: Exception) -> str:
     """The first line of what it says, as a sentence."""
-    reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+    reason = first_line(error)
     return reason if reason.endswith(".") else f"{reason}."

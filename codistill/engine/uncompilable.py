@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from codistill.errors import TrainingEnded
+from codistill.errors import TrainingEnded, first_line
 
 
 class Uncompilable(TrainingEnded):
@@ -23,8 +23,7 @@ def uncompilable_explained(run: Path) -> Iterator[None]:
         # By its name: importing the compiler's own classes takes seconds, also where nothing is compiled.
         if not type(error).__module__.startswith("torch._dynamo."):
             raise
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise Uncompilable(
-            f"PyTorch says: {reason} Train without compiling, some slower: "
+            f"PyTorch says: {first_line(error)} Train without compiling, some slower: "
             f"codistill train {shlex.quote(f'{run}/config.yaml')} compile=false run=ANOTHER_FOLDER"
         ) from error

@@ -97,7 +97,7 @@ def open_predictor(place: str | Path, student: str | None = None, *, trust: bool
     path = place / "students" / f"{chosen.name}.safetensors"
     sha256 = run_files.read_summary(place).get("sha256", {}).get(chosen.name)
     if sha256 is not None:
-        check_file(path, sha256)
+        check_file(path, sha256, "summary.json", "Put the run's own file back.")
     from codistill.export import torch_runtime
 
     answer, facts = torch_runtime.student_file(path, trust=trust)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.run_files import misfits
 
 FORMATS = {"safetensors": "model.safetensors", "torch": "model.pt2", "onnx": "model.onnx"}
@@ -71,23 +71,23 @@ def read_export(folder: str | Path) -> Export:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"'{folder / FACTS}' is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"'{folder / FACTS}' is damaged: {first_line(error)}") from error
     wrong = list(misfits(facts, _KINDS)) if isinstance(facts, dict) else ["keys"]
     if wrong:
         raise UserError(f"'{folder / FACTS}' is damaged: it lacks {', '.join(wrong)}, or holds another kind there.")
     if facts["format"] not in FORMATS:
         raise UserError(f"'{folder / FACTS}' has format '{facts['format']}'. Known: {', '.join(FORMATS)}.")
     export = Export(folder, facts)
-    check_file(export.file, facts["sha256"])
+    check_file(export.file, facts["sha256"], FACTS, "Export again.")
     return export
 
 
-def check_file(path: Path, sha256: str) -> None:
-    """Raises UserError if a file is not there, or is not the one that was written."""
+def check_file(path: Path, sha256: str, record: str, mend: str) -> None:
+    """Raises UserError if a file is not there, or is not the one whose digest the record beside it names."""
     if not path.is_file():
-        raise UserError(f"'{path}' is missing: the export is damaged. Export again.")
+        raise UserError(f"'{path}' is missing. {mend}")
     if sha256_of(path) != sha256:
-        raise UserError(f"'{path}' was altered: its SHA-256 is not the one in {FACTS}. Export again.")
+        raise UserError(f"'{path}' was altered: its SHA-256 is not the one in {record}. {mend}")
 
 
 def sha256_of(path: Path) -> str:

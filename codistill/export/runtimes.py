@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.export.answer import Answer, Floats
 from codistill.export.reader import Export
 
@@ -37,7 +37,7 @@ def _onnx(export: Export) -> Answer:
     try:
         session = onnxruntime.InferenceSession(str(export.file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it has a dozen kinds of its own
-        raise UserError(f"'{export.file}' cannot be run by onnxruntime: {str(error).splitlines()[0]}") from error
+        raise UserError(f"'{export.file}' cannot be run by onnxruntime: {first_line(error)}") from error
 
     def answer(pixels: Floats) -> Any:
         return session.run(["logits"], {"images": pixels})[0]

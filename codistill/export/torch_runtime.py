@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.export.answer import Answer, Floats
 from codistill.export.network import Deployed, OneStudent
 from codistill.export.reader import Export
@@ -29,7 +29,7 @@ def program(path: Path) -> Answer:
     try:
         return _answer(torch.export.load(path).module())
     except Exception as error:  # its readers raise anything
-        raise UserError(f"'{path}' cannot be run: {str(error).splitlines()[0]}") from error
+        raise UserError(f"'{path}' cannot be run: {first_line(error)}") from error
 
 
 def weights(export: Export, *, trust: bool = False) -> Answer:
@@ -39,7 +39,7 @@ def weights(export: Export, *, trust: bool = False) -> Answer:
         model = json.loads(place.read_text(encoding="utf-8"))
         library, name, settings = model["library"], model["name"], model["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"'{place}' is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"'{place}' is damaged: {first_line(error)}") from error
     if library == "timm":
         network = _timm(export, name, settings)
     else:

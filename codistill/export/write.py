@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch.export import Dim, ExportedProgram
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 from codistill.export.network import Deployed
 from codistill.export.plain import Plain
 from codistill.export.reader import FORMATS
@@ -84,7 +84,7 @@ def _explained(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # tracing can fail in any part of a network's own code
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"This network cannot be traced for {what}: {first}. Its weights can be exported: --to safetensors."
+            f"This network cannot be traced for {what}: {first_line(error)}. "
+            "Its weights can be exported: --to safetensors."
         ) from error

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from codistill.errors import unknown
-from codistill.models.cifar_resnet import DEPTHS, X4, CifarResNet
+from codistill.models.cifar_resnet import DEPTHS, WIDTHS, X4, CifarResNet
 from codistill.models.densenet import DenseNet
 from codistill.models.mobilenetv2 import MobileNetV2
 from codistill.models.own import make_own
@@ -21,12 +21,13 @@ from codistill.models.wide_resnet import WideResNet
 
 WIDE = ((16, 1), (16, 2), (40, 1), (40, 2), (28, 10))
 
-# Each is called as make(**settings).
+# Each is called as make(**settings). What makes a network the one of its name is bound by position: a keyword would be
+# a setting, which a user could change.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(CifarResNet, depth) for depth in DEPTHS},
     **{f"resnet{depth}x4": partial(CifarResNet, depth, X4) for depth in (8, 32)},
-    **{f"resnet{depth}_bottleneck": partial(CifarResNet, depth, bottleneck=True) for depth in (56, 110)},
-    "wrn_20_8": partial(CifarResNet, 20, bottleneck=True, factor=8),
+    **{f"resnet{depth}_bottleneck": partial(CifarResNet, depth, WIDTHS, True) for depth in (56, 110)},
+    "wrn_20_8": partial(CifarResNet, 20, WIDTHS, True, 8),
     **{f"wrn_{depth}_{factor}": partial(WideResNet, depth, factor) for depth, factor in WIDE},
     **{f"vgg{depth}": partial(VGG, depth) for depth in CONVOLUTIONS},
     "densenet_40_12": partial(DenseNet, 40, 12),

@@ -55,11 +55,14 @@ class InStages(Branchable):
 class Staged(InStages):
     """Stages alone. ``width`` is the number of channels of the last map.
 
-    A stage may not change the map that it is given in place: it is an answer of the stage before.
+    A stage may not change the map that it is given in place: it is an answer of the stage before. Raises UserError for
+    fewer than two stages: methods that share a trunk branch before the last.
     """
 
     def __init__(self, *stages: nn.Module, width: int) -> None:
         super().__init__()
+        if len(stages) < 2:
+            raise UserError(f"A backbone in stages has two or more, got {len(stages)}. Divide it.")
         self.head_hidden_size = width
         self.stages = nn.ModuleList(stages)
 

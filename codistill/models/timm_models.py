@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from codistill.errors import UserError
+from codistill.errors import UserError, first_line
 
 TIMM = "timm/"
 OURS = ("num_classes", "features_only", "checkpoint_path")  # settings that are not for users to choose
@@ -91,7 +91,7 @@ def _create(timm: Any, name: str, arguments: Mapping[str, Any], **more: Any) -> 
     try:
         return timm.create_model(name.removeprefix(TIMM), num_classes=0, **arguments, **more)
     except (TypeError, AssertionError, ValueError) as error:
-        raise UserError(f"'{name}' cannot be made so: {_first_line(error)}.") from error
+        raise UserError(f"'{name}' cannot be made so: {first_line(error)}.") from error
 
 
 def _create_pretrained(timm: Any, name: str, source: Any, arguments: dict[str, Any]) -> Any:
@@ -109,11 +109,11 @@ def _create_pretrained(timm: Any, name: str, source: Any, arguments: dict[str, A
     except Exception as error:  # of the hub's, the network's, or the file's
         if "file" in overlay:
             raise UserError(
-                f"The weights in '{overlay['file']}' cannot be loaded into '{name}': {_first_line(error)}"
+                f"The weights in '{overlay['file']}' cannot be loaded into '{name}': {first_line(error)}"
             ) from error
         hub = drawn.pretrained_cfg.get("hf_hub_id") or "the Hugging Face hub"
         raise UserError(
-            f"The pretrained weights of '{name}' cannot be had from {hub}: {_first_line(error)} Where there is no "
+            f"The pretrained weights of '{name}' cannot be had from {hub}: {first_line(error)} Where there is no "
             "connection, bring the file model.safetensors of that page and name it: pretrained: FILE."
         ) from error
     _check_all_loaded(model, drawn, name, overlay.get("file", "the hub"))
@@ -161,12 +161,8 @@ def _import_timm(name: str) -> Any:
         raise UserError(f"'{name}' needs timm ({error}): pip install 'codistill[timm]'.") from error
     except RuntimeError as error:
         raise UserError(
-            f"'{name}' needs timm, which cannot be imported: {_first_line(error)}. If it names an operator of "
+            f"'{name}' needs timm, which cannot be imported: {first_line(error)}. If it names an operator of "
             "torchvision, torchvision was built for another version of PyTorch, or for CUDA where PyTorch is not: "
             "install both from the same index."
         ) from error
     return timm
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

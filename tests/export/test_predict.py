@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -105,6 +106,20 @@ def test_a_run_is_predicted_with_as_its_student_answers(run: Path, images: Path)
         assert {int(name): probability for name, probability in one.classes} == pytest.approx(
             dict(enumerate(probabilities.tolist())), abs=1e-5
         )
+
+
+def test_the_altered_or_missing_student_of_a_run_is_told_with_what_to_do(run: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    file = copied / "students" / "b.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"not the one in summary.json. Put the run's own file back"):
+        open_predictor(copied, "b")
+    file.unlink()
+    with pytest.raises(UserError, match=r"b.safetensors' is missing. Put the run's own file back"):
+        open_predictor(copied, "b")
 
 
 def test_images_of_other_sizes_are_resized_as_the_data_is(run: Path) -> None:

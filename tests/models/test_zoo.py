@@ -1,12 +1,13 @@
 """Every model of the table: as large as published, with the interface, and as fast as it can be in place."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 
 from codistill import Student, UserError, observe_shapes
-from codistill.models import MODELS, Staged, make_backbone
+from codistill.models import MODELS, WIDE, Staged, make_backbone
 from codistill.models.densenet import DenseNet
 from codistill.models.wide_resnet import WideResNet
 from codistill.student import Branchable, share_trunk
@@ -173,3 +174,16 @@ def test_depths_that_fit_no_network_are_refused() -> None:
         WideResNet(20, 8)
     with pytest.raises(UserError, match=r"depth 3n \+ 4 with n >= 1, got 41"):
         DenseNet(41, 12)
+
+
+def test_what_makes_a_network_the_one_of_its_name_is_no_setting() -> None:
+    settings = {
+        name: [p.name for p in inspect.signature(make).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        for name, make in MODELS.items()
+    }
+    assert {name: own for name, own in settings.items() if own} == {f"wrn_{d}_{k}": ["dropout"] for d, k in WIDE}
+
+
+def test_a_backbone_of_one_stage_is_refused() -> None:
+    with pytest.raises(UserError, match="in stages has two or more, got 1"):
+        Staged(torch.nn.Conv2d(3, 8, 3), width=8)
