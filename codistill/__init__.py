@@ -58,3 +58,8 @@ def __getattr__(name: str) -> Any:
             if found is not None and found.__module__ == f"codistill.{module}":
                 return found
     raise AttributeError(f"module 'codistill' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """With the names that were not asked for yet: for who completes names."""
+    return sorted({*globals(), *__all__})

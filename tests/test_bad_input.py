@@ -226,7 +226,7 @@ FILES = [
         "list.csv",
         listing("file,label", "0,cat", "1,dog"),
         "should have one column of image files, has none",
-        "Image files end with .bmp",
+        "Image files end with .apng",
     ),
     given(
         "two columns of images",
@@ -254,6 +254,12 @@ FILES = [
         listing("file,label,part", *(f"{line},{'Test' if '0.png' in line else 'train'}" for line in GOOD_LINES)),
         "Column 'part' of 'list.csv' tells splits (test, train), but a CSV file is all one",
         "train.csv, test.csv",
+    ),
+    given(
+        "a column of splits in other words",
+        "list.csv",
+        listing("file,label,part", *(f"{line},{'eval' if '0.png' in line else 'training'}" for line in GOOD_LINES)),
+        "Column 'part' of 'list.csv' tells splits (eval, training), but a CSV file is all one",
     ),
     given("no labels in a CSV file", "list.csv", listing("file", "cat/0.png", "dog/0.png"), "has no labels"),
     given(
@@ -536,7 +542,9 @@ KEYS = [
     keys("a setting of no model", "students=[{name: resnet8, width: 2},resnet8]", "setting of model 'resnet8' 'width'"),
     keys("all dropped", "students=[{name: wrn_16_2, dropout: 1},resnet8]", "dropout should be less than 1 (got 1)"),
     keys(
-        "a date for a model", "students=[{name: timm/vgg11, a: 2020-01-01},resnet8]", "should be words, numbers, lists"
+        "bytes for a model",
+        "students=[{name: timm/vgg11, a: !!binary aGk=},resnet8]",
+        "should be words, numbers, lists",
     ),
     keys(
         "no such module",

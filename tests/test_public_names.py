@@ -39,3 +39,7 @@ def test_every_public_name_is_on_the_page_of_python_names(name: str) -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Student2'"):
         codistill.Student2  # noqa: B018
+
+
+def test_public_names_are_offered_where_names_are_completed() -> None:
+    assert set(codistill.__all__) <= set(dir(codistill))

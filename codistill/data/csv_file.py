@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from codistill.data.folder_splits import split_called
 from codistill.errors import UserError
+from codistill.pixels.decode import ENDINGS
 
-IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_SPLITS = ("train", "val", "valid", "validation", "dev", "test", "eval")
 HOW = "A CSV file needs a first line that names its columns, a column of image files and a column of labels."
 
 
@@ -42,7 +42,7 @@ def read_csv(path: Path) -> Table:
     if len(images) != 1:
         raise UserError(
             f"'{path}' should have one column of image files, has {', '.join(images) or 'none'}. Its columns: "
-            f"{', '.join(names)}. Image files end with {', '.join(IMAGE_ENDINGS)}."
+            f"{', '.join(names)}. Image files end with {', '.join(ENDINGS)}."
         )
     (image,) = images
     paths = [str((path.parent / cell).absolute()) for cell in columns[image]]
@@ -67,7 +67,8 @@ def _check_splits(path: Path, columns: dict[str, list[str]]) -> None:
     """Raises UserError for a column that tells splits, for nobody reads it: test images would be trained on."""
     for name, cells in columns.items():
         words = {cell.lower() for cell in cells}
-        if "train" in words and len(words) > 1 and words <= set(_SPLITS):
+        splits = {split_called(word) for word in words}
+        if "train" in splits and len(splits) > 1 and "" not in splits:
             raise UserError(
                 f"Column '{name}' of '{path}' tells splits ({', '.join(sorted(words))}), but a CSV file is all one. "
                 "Give a folder with a file for each: train.csv, test.csv."
@@ -89,7 +90,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _names_an_image(cell: str) -> bool:
-    return cell.lower().endswith(IMAGE_ENDINGS)
+    return cell.lower().endswith(ENDINGS)
 
 
 def kind_of(cells: Iterable[str]) -> type[int] | type[float] | type[str]:

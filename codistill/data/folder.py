@@ -11,7 +11,9 @@ from pathlib import Path
 from codistill.data.folder_splits import split_of
 from codistill.errors import UserError
 
-FILE_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".tsv")
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of datasets, for single files
+TABLES = (".csv", ".tsv")
+FILE_ENDINGS = (*BUILDERS, *TABLES)
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # read, but not as images
 
 

@@ -10,16 +10,17 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from codistill.data.csv_file import IMAGE_ENDINGS
 from codistill.errors import UserError
+from codistill.pixels.decode import ENDINGS
 
 _WORDS = {  # as in datasets
-    "train": "train|training",
-    "validation": "validation|valid|dev|val",
-    "test": "test|testing|eval|evaluation",
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
 }
 _PATTERNS = {
-    split: re.compile(rf"(^|[-._ 0-9])({words})($|[-._ 0-9])", re.IGNORECASE) for split, words in _WORDS.items()
+    split: re.compile(rf"(^|[-._ 0-9])({'|'.join(words)})($|[-._ 0-9])", re.IGNORECASE)
+    for split, words in _WORDS.items()
 }
 
 
@@ -63,7 +64,7 @@ def check_small_letters(folder: Path, files: Iterable[Path]) -> None:
     """
     for file in sorted(files):
         parts = file.relative_to(folder).parts
-        for part in parts[:-1] if file.suffix.lower() in IMAGE_ENDINGS else parts:
+        for part in parts[:-1] if file.suffix.lower() in ENDINGS else parts:
             _check_letters(part, file)
 
 
@@ -84,3 +85,8 @@ def _in_capitals(name: str) -> bool:
 def split_of(name: str) -> str:
     """The split that a folder or file is named after, "" if none."""
     return next((split for split, pattern in _PATTERNS.items() if pattern.search(name)), "")
+
+
+def split_called(word: str) -> str:
+    """The split of which a word is the whole name, "" if none."""
+    return next((split for split, words in _WORDS.items() if word in words), "")

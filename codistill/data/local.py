@@ -10,13 +10,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codistill.data.csv_file import IMAGE_ENDINGS, kind_of, read_csv
-from codistill.data.folder import METADATA, check_links, is_text, readable, visible_files
+from codistill.data.csv_file import kind_of, read_csv
+from codistill.data.folder import (
+    BUILDERS,
+    FILE_ENDINGS,
+    METADATA,
+    TABLES,
+    check_links,
+    is_text,
+    readable,
+    visible_files,
+)
 from codistill.data.folder_splits import check_small_letters, patterns_by_split
 from codistill.errors import UserError, first_line
+from codistill.pixels.decode import ENDINGS
 
-BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of single files
-TABLES = (".csv", ".tsv")
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}  # and their names
 _HOW = {
     ".tar": "A WebDataset shard holds files such as 1.jpg and 1.cls for each image, with the same endings for all; "
@@ -79,7 +87,7 @@ def load_local(path: Path, name: str) -> Local:
     if "train" in tables:
         return _from_tables(tables)
     check_links(path)
-    only_images = not any(file.suffix.lower() in (*BUILDERS, *TABLES) or file.name in METADATA for file in files)
+    only_images = not any(file.suffix.lower() in FILE_ENDINGS or file.name in METADATA for file in files)
     if not only_images:
         check_small_letters(path, (file for file in files if _is_read(file)))
     patterns = patterns_by_split(path, files) if only_images else None
@@ -107,7 +115,7 @@ def known_splits(splits: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _is_read(file: Path) -> bool:
-    return file.suffix.lower() in (*BUILDERS, *TABLES, *IMAGE_ENDINGS)
+    return file.suffix.lower() in (*FILE_ENDINGS, *ENDINGS)
 
 
 def _tables(folder: Path) -> dict[str, Path]:

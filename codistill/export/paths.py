@@ -5,10 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
-SUFFIXES = (
-    *(".bmp", ".gif", ".jpg", ".jpeg", ".jp2", ".png", ".apng"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp"),
-)
+from codistill.pixels.decode import ENDINGS
 
 
 def image_paths(arguments: Iterable[str], standard_input: TextIO, missing: Callable[[str, str], None]) -> Iterator[str]:
@@ -46,5 +43,5 @@ def _images_below(folder: str) -> Iterator[str]:
     for path, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(ENDINGS) and not name.startswith("."):
                 yield os.path.join(path, name)

@@ -16,34 +16,16 @@ Deviation: KL in place of the cross-entropy with soft labels. The gradients are 
 detached; the values differ by the entropy of the target.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import torch
 from pydantic import PositiveFloat
 
-from codistill.batch import Batch
 from codistill.distill import KL
 from codistill.method import Lesson, Method
-from codistill.methods.listen import everybody_else
+from codistill.methods.listen import MeanLogits, everybody_else
 from codistill.methods.settings import Share
 from codistill.objective import Ramp
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
-
-
-class Consensus(Teacher):
-    """Each learner's target is one: the mean of its speakers' logits."""
-
-    def __init__(self, speakers: Mapping[str, Sequence[str]]) -> None:
-        super().__init__()
-        self.speakers = dict(speakers)  # learner -> whom it listens to
-
-    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
-        targets = {}
-        for learner, speakers in self.speakers.items():
-            mean = torch.stack([outputs[speaker].logits for speaker in speakers]).mean(dim=0)  # (B, K)
-            targets[learner] = Target(mean[None], mean.new_ones(1))
-        return Taught(targets, losses={})
+from codistill.student import StudentShape
 
 
 def clilr(
@@ -66,7 +48,7 @@ def clilr(
     takes its target from. temperature_squared: the KL carries the factor T^2.
     """
     soft = (1.0 - beta) if temperature_squared else (1.0 - beta) / temperature**2
-    consensus = Consensus(everybody_else(list(shapes)))
+    consensus = MeanLogits(everybody_else(list(shapes)))
     return Method(
         lessons={"consensus": Lesson(consensus, {"kl": KL(temperature)}, through_target=through_target)},
         weights={"*/ce": beta, "*/consensus_kl": Ramp(soft, over=ramp)},

@@ -20,7 +20,8 @@ from pydantic import PositiveFloat, PositiveInt
 
 from codistill.distill import KL
 from codistill.method import Lesson, Method
-from codistill.methods.fusion import FeatureFusion, MeanLogits, join_maps
+from codistill.methods.fusion import FeatureFusion, join_maps
+from codistill.methods.listen import MeanLogits
 from codistill.methods.settings import Share
 from codistill.objective import Ramp
 from codistill.student import StudentOutput, StudentShape
@@ -63,7 +64,7 @@ def ffl(
     return Method(
         lessons={
             "fusion": Lesson(FusionTeacher(shapes, width, train_students), {"kl": kl}),
-            "ensemble": Lesson(MeanLogits(list(shapes), "fusion"), {"kl": kl}),
+            "ensemble": Lesson(MeanLogits({"fusion": list(shapes)}), {"kl": kl}),
         },
         weights={
             "*/ce": 1.0,

@@ -34,8 +34,8 @@ from codistill.distill.attention import attention_distance, attention_rows
 from codistill.errors import unknown
 from codistill.method import Lesson, Method
 from codistill.methods.ffsd_decoders import SelfDistillation, Source
-from codistill.methods.fusion import FeatureFusion, MeanLogits, join_maps, separable
-from codistill.methods.listen import Listen, everybody_else
+from codistill.methods.fusion import FeatureFusion, join_maps, separable
+from codistill.methods.listen import Listen, MeanLogits, everybody_else
 from codistill.methods.settings import Share
 from codistill.objective import Ramp, Weight
 from codistill.student import StudentOutput, StudentShape
@@ -142,7 +142,7 @@ def ffsd(
         weights |= {"*/peers_kl": 1.0, "diversity/*": Ramp(diversity, over=ramp)}
     fusion = LeaderFusion(shapes, followers, leader, width)
     lessons["fusion"] = Lesson(fusion, {"kl": kl})
-    lessons["ensemble"] = Lesson(MeanLogits(followers, "fusion"), {"kl": kl})
+    lessons["ensemble"] = Lesson(MeanLogits({"fusion": followers}), {"kl": kl})
     weights |= {f"{leader}/fusion_kl": 1.0, "fusion/ensemble_kl": 1.0, "fusion/leader_*": Ramp(attention, over=ramp)}
     sources = self_distilled(shapes, followers, leader, fusion) if decoders else {}
     if sources:

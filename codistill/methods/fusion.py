@@ -8,16 +8,14 @@ FFL and FFSD differ in whom this trains and whom it teaches, not in what it is.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
 from codistill.errors import UserError
 from codistill.student import StudentOutput
-from codistill.teacher import Target, Taught, Teacher
 
 
 def separable(channels: int, out: int) -> nn.Sequential:
@@ -63,16 +61,3 @@ class FeatureFusion(nn.Module):
         fused = self.mix(joined)
         embedding = fused.mean(dim=(-2, -1))
         return StudentOutput(self.classifier(embedding), embedding, (fused,))
-
-
-class MeanLogits(Teacher):
-    """The plain ensemble: the mean of the speakers' logits is the target of one learner."""
-
-    def __init__(self, speakers: Sequence[str], learner: str) -> None:
-        super().__init__()
-        self.speakers = list(speakers)
-        self.learner = learner
-
-    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
-        mean = torch.stack([outputs[name].logits for name in self.speakers]).mean(dim=0)
-        return Taught({self.learner: Target(mean[None], mean.new_ones(1))}, losses={})

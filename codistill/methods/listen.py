@@ -1,6 +1,6 @@
-"""Learning from what others said: each learner's target is the logits of some speakers.
+"""Learning from what others said: each learner's target is the logits of some speakers, one by one or their mean.
 
-Mutual learning is this with everybody listening to everybody else.
+Mutual learning is the former with everybody listening to everybody else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,4 +39,19 @@ class Listen(Teacher):
                 [trust[speaker] if trust else logits.new_ones((), dtype=torch.float32) for speaker in speakers]
             )
             targets[learner] = Target(logits, weights / len(speakers))
+        return Taught(targets, losses={})
+
+
+class MeanLogits(Teacher):
+    """Each learner's target is one: the mean of its speakers' logits."""
+
+    def __init__(self, speakers: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.speakers = dict(speakers)  # learner -> whom it listens to
+
+    def forward(self, outputs: Mapping[str, StudentOutput], batch: Batch) -> Taught:
+        targets = {}
+        for learner, speakers in self.speakers.items():
+            mean = torch.stack([outputs[speaker].logits for speaker in speakers]).mean(dim=0)  # (B, K)
+            targets[learner] = Target(mean[None], mean.new_ones(1))
         return Taught(targets, losses={})

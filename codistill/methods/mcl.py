@@ -31,6 +31,7 @@ from codistill.batch import Batch
 from codistill.distill.kl import softened_kl
 from codistill.method import Lesson, Method
 from codistill.student import StudentOutput, StudentShape
+from codistill.tasks.contrast import contrast, without_diagonal
 from codistill.tasks.heads import full_precision
 from codistill.teacher import Taught, Teacher
 
@@ -65,30 +66,11 @@ def mcl(
     )
 
 
-def contrast(similarity: Tensor, labels: Tensor) -> Tensor:
-    """C: similarities (B, B), already divided by tau, of anchors (rows) with others, labels (B,) -> scalar.
-
-    Zero if no image shares its class with another.
-    """
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    log_probability = without_diagonal(similarity).log_softmax(dim=1)
-    positive = (labels[:, None] == labels[None, :]) & ~itself
-    positives = positive.sum(dim=1)  # |P(a)|
-    per_anchor = -torch.where(positive, log_probability, 0.0).sum(dim=1) / positives.clamp(min=1)
-    return per_anchor.sum() / (positives > 0).sum().clamp(min=1)
-
-
 def soft_contrast(similarity: Tensor, others: Tensor, temperature: float, own_image: bool = False) -> Tensor:
     """sum_m KL(p <- p_m), from similarities (B, B) and M targets (M, B, B) -> scalar."""
     if not own_image:
         similarity, others = without_diagonal(similarity), without_diagonal(others)
     return softened_kl(similarity, others, others.new_ones(len(others)), temperature)
-
-
-def without_diagonal(similarity: Tensor) -> Tensor:
-    """(..., B, B) with a diagonal whose softmax is zero. Finite, as one image alone has nothing else to compare."""
-    itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
-    return similarity.masked_fill(itself, -1e6)
 
 
 class MutualContrast(Teacher):

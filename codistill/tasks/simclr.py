@@ -13,26 +13,21 @@ paper's colour distortion and blur.
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.heads import full_precision, projection_mlp
+from codistill.tasks.heads import projection_mlp
+from codistill.tasks.supcon import supervised_contrastive
 from codistill.tasks.task import Task
 from codistill.views import CLEAN, SECOND
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """The loss above for projections (B, D) of two augmentations, not yet normalised; row b of both is one image."""
-    with full_precision(first.device):
-        z = F.normalize(torch.cat([first, second]).float(), dim=1)
-        similarity = z @ z.T / temperature  # (2B, 2B)
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    similarity = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min)
-    other = torch.arange(len(z), device=z.device).roll(len(first))
-    return F.cross_entropy(similarity, other)
+    images = torch.arange(len(first), device=first.device).repeat(2)
+    return supervised_contrastive(torch.cat([first, second]), images, temperature)
 
 
 class SimCLR(Task):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.student import StudentOutput, StudentShape
+from codistill.tasks.contrast import contrast
 from codistill.tasks.heads import full_precision, projection_mlp
 from codistill.tasks.task import Task
 from codistill.views import CLEAN
@@ -28,15 +29,7 @@ def supervised_contrastive(projections: Tensor, labels: Tensor, temperature: flo
     with full_precision(projections.device):
         z = F.normalize(projections.float(), dim=1)
         similarity = z @ z.T / temperature
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    # The lowest finite number, not minus infinity: a batch of one image has no others to sum over.
-    similarity = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min)
-    log_probability = similarity - similarity.logsumexp(dim=1, keepdim=True)
-    positive = (labels[:, None] == labels[None, :]) & ~itself
-    positives = positive.sum(dim=1)  # |P(i)|
-    summed = torch.where(positive, log_probability, 0.0).sum(dim=1)
-    per_anchor = -summed / positives.clamp(min=1)
-    return per_anchor.sum() / (positives > 0).sum().clamp(min=1)
+    return contrast(similarity, labels)
 
 
 class SupCon(Task):

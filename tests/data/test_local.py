@@ -251,6 +251,14 @@ def test_a_label_that_is_a_number_in_one_split_and_a_word_in_another_is_one_clas
     assert open_source("data").labels("test").tolist() == [0, 0]
 
 
+def test_a_csv_file_may_list_images_of_rarer_endings() -> None:
+    listed("path,kind", *paths("a", "b", "a", "b"))
+    for number, ending in enumerate((".jfif", ".JPE", ".apng", ".pnm")):
+        Path(f"images/x/{number}.png").rename(f"images/x/{number}{ending}")
+        Path("list.csv").write_text(Path("list.csv").read_text().replace(f"{number}.png", f"{number}{ending}"))
+    assert len(open_source("list.csv").pixels("train", np.arange(4), None)) == 4
+
+
 def test_a_changed_image_that_a_csv_file_lists_is_decoded_again() -> None:
     listed("path,kind", *paths("a", "b", "a", "b"))
     before = open_source("list.csv").pixels("train", np.arange(4), None)

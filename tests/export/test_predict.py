@@ -17,7 +17,7 @@ from codistill import UserError, load_student
 from codistill.config import DataConfig
 from codistill.data.images import resize
 from codistill.export import Export
-from codistill.export.paths import SUFFIXES, image_paths
+from codistill.export.paths import image_paths
 from codistill.export.predictor import open_predictor
 from codistill.pixels.decode import decode
 
@@ -90,7 +90,6 @@ def test_files_folders_patterns_and_lists_name_images_in_order(images: Path, tmp
     assert missing == []
     assert found(str(tmp_path / "empty"), f"{tmp_path}/*.webp", "nowhere.png") == []
     assert [why for _, why in missing] == ["the folder holds no image", "no file matches", "there is no such file"]
-    assert {".png", ".jpeg", ".webp"} <= set(SUFFIXES)
 
 
 def test_a_run_is_predicted_with_as_its_student_answers(run: Path, images: Path) -> None:

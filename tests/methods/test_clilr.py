@@ -13,7 +13,8 @@ from cohorts import (
 )
 
 from codistill import Batch, StudentOutput, UserError
-from codistill.methods.clilr import Consensus, clilr
+from codistill.methods.clilr import clilr
+from codistill.methods.listen import MeanLogits
 
 TWO = {"a": "resnet8", "b": "resnet8"}
 THREE = {**TWO, "c": "resnet8"}
@@ -33,7 +34,7 @@ def test_the_consensus_is_the_mean_of_the_others_logits() -> None:
     torch.manual_seed(0)
     logits = dict(zip("abc", torch.randn(3, 4, CLASSES), strict=True))
     outputs = {name: StudentOutput(z, z, ()) for name, z in logits.items()}
-    consensus = Consensus({"a": ["b", "c"], "b": ["a"]})
+    consensus = MeanLogits({"a": ["b", "c"], "b": ["a"]})
     taught = consensus(outputs, Batch(torch.zeros(4, 3, 2, 2), torch.zeros(4, dtype=torch.int64)))
     for learner, speakers in consensus.speakers.items():
         expected = literal_mean([logits[speaker] for speaker in speakers])

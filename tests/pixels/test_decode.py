@@ -4,10 +4,11 @@ import io
 
 import numpy as np
 import pytest
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from odd_files import encode
 from PIL import Image
 
-from codistill.pixels.decode import decode
+from codistill.pixels.decode import ENDINGS, FORMATS, decode
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 FLAG = Image.fromarray(np.array([[RED, GREEN, BLUE], [WHITE, WHITE, BLACK]], dtype=np.uint8))  # 3 wide, 2 high
@@ -83,3 +84,9 @@ def test_an_odd_image_has_the_pixels_that_a_viewer_shows(content: bytes, pixels:
     assert decoded.dtype == np.uint8
     assert decoded.shape == expected.shape
     assert np.abs(decoded - expected).max() <= 1  # JPEG's rounding, and that of half an alpha
+
+
+def test_files_are_told_by_all_endings_that_pillow_and_datasets_know_of_these_formats() -> None:
+    Image.init()
+    of_pillow = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    assert set(ENDINGS) == of_pillow & set(ImageFolder.EXTENSIONS)

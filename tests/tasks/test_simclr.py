@@ -6,7 +6,6 @@ import torch
 from cohorts import make_batch, make_cohort
 
 from codistill.tasks.simclr import nt_xent
-from codistill.tasks.supcon import supervised_contrastive
 
 
 @pytest.mark.parametrize("count", [2, 5])
@@ -15,13 +14,6 @@ def test_the_loss_is_the_literal_one(count: int) -> None:
     first, second = torch.randn(2, count, 8)
     expected = references.nt_xent(first, second, temperature=0.5)
     assert nt_xent(first, second, 0.5).item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_it_is_supervised_contrastive_learning_with_every_image_a_class_of_its_own() -> None:
-    torch.manual_seed(0)
-    first, second = torch.randn(2, 4, 8)
-    expected = supervised_contrastive(torch.cat([first, second]), torch.arange(4).repeat(2), 0.5)
-    torch.testing.assert_close(nt_xent(first, second, 0.5), expected)
 
 
 def test_a_batch_of_one_image_has_nobody_to_confuse_it_with() -> None:
