@@ -50,9 +50,10 @@ def write_answers(
     """``outputs/test.safetensors`` of three classes, in which ``a`` and ``b`` gave these answers."""
     (run / "outputs").mkdir()
     logits = {f"logits/{name}": 4 * np.eye(3, dtype=np.float32)[answers] for name, answers in (("a", a), ("b", b))}
-    about = {"students": ["a", "b"], "teacher": None, "sha256": sha256 or {}}
+    embeddings = {f"embeddings/{name}": np.zeros((len(labels), 1), dtype=np.float32) for name in ("a", "b")}
+    about = {"students": ["a", "b"], "teacher": None, "class_names": list("xyz"), "sha256": sha256 or {}}
     save_file(
-        {"labels": np.array(labels), **logits},
+        {"labels": np.array(labels), **logits, **embeddings},
         run / "outputs" / "test.safetensors",
         {key: json.dumps(value) for key, value in about.items()},
     )

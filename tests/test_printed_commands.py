@@ -34,7 +34,7 @@ def analysed(run: Path) -> None:
 def answered(run: Path) -> None:
     (run / "outputs").mkdir()
     (run / "outputs" / "test.safetensors").touch()
-    read_right(run, ["a"], {})
+    read_right(run, {})
 
 
 def out_of_memory(run: Path) -> None:

@@ -1,6 +1,7 @@
 """Reading the raw material: what everybody said of every image of a split, and answered after each epoch. No torch."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,9 @@ class AnswersOverEpochs(NamedTuple):
 
 def read_raw(run: Path, split: str) -> Raw:
     """``outputs/SPLIT.safetensors``. Raises UserError if it is not there or cannot be read."""
-    tensors, about = read_tensors(run / "outputs" / f"{split}.safetensors")
+    path = run / "outputs" / f"{split}.safetensors"
+    anew = f"Delete it, and make it anew: {shlex.join(['codistill', 'analyse', str(run), '--data', split])}"
+    tensors, about = read_tensors(path, anew)
     try:
         students, teacher = about["students"], about["teacher"]
         speakers = students if teacher is None else [*students, teacher]
@@ -51,9 +54,7 @@ def read_raw(run: Path, split: str) -> Raw:
             about["sha256"],
         )
     except KeyError as error:
-        raise UserError(
-            f"'{run}/outputs/{split}.safetensors' lacks {error}. Delete it: it will be made anew."
-        ) from error
+        raise UserError(f"'{path}' lacks {error}. {anew}") from error
 
 
 def read_answers(run: Path) -> AnswersOverEpochs | None:
@@ -70,11 +71,13 @@ def read_answers(run: Path) -> AnswersOverEpochs | None:
         raise UserError(f"'{path}' lacks {error}. Delete it to do without it.") from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
-    """All arrays of a safetensors file, and its metadata. Raises UserError if it cannot be read."""
+def read_tensors(
+    path: Path, remedy: str = "Delete it to do without it."
+) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+    """All arrays of a safetensors file, and its metadata. Raises UserError, with the remedy, if it cannot be read."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (no mapping)
     except Exception as error:  # safetensors has no one error class of its own
-        raise UserError(f"'{path}' cannot be read: {first_line(error)}. Delete it to do without it.") from error
+        raise UserError(f"'{path}' cannot be read: {first_line(error)}. {remedy}") from error
