@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from codistill.report.drawing import HEIGHT, Figure, draw, short
 from codistill.report.gains import Gain, signed
 from codistill.report.palette import INK, LIGHT, MUTED, SURFACE, series
+from codistill.run_files import told_apart
 
 Analysis = Mapping[str, Any]
 BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4fa", "#9cc3e4", "#3a83c0", "#08406f"])  # darker is more
@@ -20,11 +21,12 @@ MOST_CLASSES = 24  # that are drawn
 
 def calibration(run: str, analysis: Analysis) -> list[Figure]:
     """A reliability diagram for each student, teacher and ensemble."""
-    voices = list(analysis["students"].items())
+    students = enumerate(analysis["students"].items())
+    voices = [(told_apart(name), series(place), voice) for place, (name, voice) in students]
     if analysis["teacher"] is not None:
-        voices.append((f"teacher {analysis['teacher']['name']}", analysis["teacher"]))
-    voices.append(("ensemble", analysis["ensemble"]))
-    return [_reliability(run, name, voice, place) for place, (name, voice) in enumerate(voices)]
+        voices.append(("teacher", LIGHT["teacher"], analysis["teacher"]))
+    voices.append(("ensemble", LIGHT["ensemble"], analysis["ensemble"]))
+    return [_reliability(run, *voice) for voice in voices]
 
 
 def stage_cka(run: str, analysis: Analysis) -> Figure | None:
@@ -145,7 +147,7 @@ def gains_over_control(gains: Sequence[Gain]) -> Figure | None:
     )
 
 
-def _reliability(run: str, name: str, voice: Analysis, place: int) -> Figure:
+def _reliability(run: str, name: str, colour: str, voice: Analysis) -> Figure:
     bins = voice["calibration"]
     images = bins.get("images", bins.get("count", []))
     filled = [
@@ -155,7 +157,6 @@ def _reliability(run: str, name: str, voice: Analysis, place: int) -> Figure:
     ]
 
     def plot(axes: Axes) -> None:
-        colour = LIGHT["ensemble"] if name == "ensemble" else LIGHT["teacher"] if "teacher " in name else series(place)
         axes.plot([0, 100], [0, 100], color=LIGHT[MUTED], linewidth=1, linestyle=(0, (3, 3)))
         largest = max((count for _, _, count in filled), default=1)
         sizes = [12 + 150 * count / largest for _, _, count in filled]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import shlex
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,10 +88,14 @@ def write_page(page: Page, out: Path) -> None:
 
 def write_figures(page: Page, folder: Path) -> int:
     """Every figure as SVG and PNG. Returns how many figures. Raises UserError if they cannot be written."""
+    taken: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for figure in page.figures:
-            figure.save(folder)
+        for figure in page.figures:  # names were shortened to what files may be called, which may have made them alike
+            names = (figure.name if number == 1 else f"{figure.name}_{number}" for number in count(1))
+            name = next(name for name in names if name.casefold() not in taken)  # not all disks tell case
+            taken.add(name.casefold())
+            figure._replace(name=name).save(folder)
     except OSError as error:
         raise UserError(
             f"Figures cannot be written to '{folder}': {error.strerror}. Choose other --figures."
