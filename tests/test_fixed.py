@@ -13,7 +13,6 @@ from codistill.analysis.advantages import fixed_by
 from codistill.analysis.raw import read_raw, read_tensors
 from codistill.config import make_config
 from codistill.finished import rebuild
-from codistill.report.gains import find_control
 from codistill.run_files import read_metrics
 
 SHORT: dict[str, Any] = {
@@ -66,15 +65,6 @@ def test_images_that_only_the_run_has_right_are_kept_with_both_answers(pair: lis
         assert counts["fixed"] == sum(a and not b for a, b in zip(right, before, strict=True))
         assert counts["broken"] == sum(b and not a for a, b in zip(right, before, strict=True))
     assert fixed.all()
-
-
-def test_the_control_of_a_run_is_found_among_others(pair: list[Path]) -> None:
-    control, run = pair
-    found = find_control(run, [run, control])
-    assert found is not None
-    assert (found.control, found.same_tasks) == (control, True)
-    assert find_control(control, pair) is None
-    assert find_control(run, [run]) is None
 
 
 def test_students_take_turns_and_the_surest_come_first() -> None:

@@ -28,11 +28,12 @@ def write_run(
     tasks: Any = ({"name": "rotation"}, {"name": "supcon"}),
     analysed: bool = False,
     weights: bool = True,
+    logged: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """A run of ``epochs``; finished, unless fewer are ``done``. Each student's test accuracy is ``accuracy``.
 
-    settings: of the method.
+    settings: of the method. Without what was logged there is little to draw, so that a page is made at once.
     """
     folder.mkdir(parents=True)
     config = {
@@ -46,7 +47,7 @@ def write_run(
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     lines = [_epoch(number, students, method, weights) for number in range(1, (epochs if done is None else done) + 1)]
-    if lines:
+    if lines and logged:
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if done is None:
         finish(folder, students, accuracy, seed)

@@ -13,7 +13,7 @@ from codistill.analyse import NotSavedError, analyse_run
 from codistill.commands.shared import console, errors, new_app, print_table
 from codistill.report import analysis as report
 from codistill.report.compare import compare
-from codistill.report.gains import find_control
+from codistill.report.controls import controls_of
 from codistill.run_files import ANALYSES
 
 app = new_app()
@@ -38,7 +38,7 @@ def analyse(
     With a run and its control (method=independent, the same seed), images that only the run has right are kept, too.
     """
     terms = compare(runs)  # what is no finished run is refused before the first is analysed
-    controls = {run: pair.control for run in runs if (pair := find_control(run, runs))}
+    controls = controls_of(terms)
     found: dict[str, dict[str, Any]] = {}
     unsaved: dict[Path, NotSavedError] = {}
     for run in sorted(runs, key=lambda run: run in controls):  # a control comes before whoever is compared with it

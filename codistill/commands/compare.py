@@ -52,5 +52,5 @@ def compare(
             "between them is computed.",
             soft_wrap=True,
         )
-    for line in dict.fromkeys(line for block in comparison.blocks for line in missing(block)):
-        errors.print(escape(line), soft_wrap=True)
+    for text, command in dict.fromkeys(line for block in comparison.blocks for line in missing(block)):
+        errors.print(escape(f"{text}: {command}"), soft_wrap=True)

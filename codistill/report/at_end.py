@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.patches import Rectangle
 
+from codistill.report.differences import Difference
 from codistill.report.drawing import HEIGHT, Figure, draw, short
-from codistill.report.gains import Gain, signed
 from codistill.report.palette import INK, LIGHT, MUTED, SURFACE, series
+from codistill.report.parts import signed, told
 from codistill.run_files import told_apart
 
 Analysis = Mapping[str, Any]
@@ -111,13 +112,13 @@ def class_gains(run: str, analysis: Analysis, control: Analysis) -> Figure | Non
     )
 
 
-def gains_over_control(gains: Sequence[Gain]) -> Figure | None:
-    """A forest plot: each row's gain over its control, with its interval."""
+def gains_over_control(gains: Sequence[tuple[str, Difference]]) -> Figure | None:
+    """A forest plot: by how much each row, by its label, is better than its control, with the interval."""
     if not gains:
         return None
 
     def plot(axes: Axes) -> None:
-        for place, gain in enumerate(gains):
+        for place, (_, gain) in enumerate(gains):
             height = len(gains) - 1 - place
             colour = series(0) if gain.mean >= 0 else series(1)
             if gain.interval is not None:
@@ -130,18 +131,18 @@ def gains_over_control(gains: Sequence[Gain]) -> Figure | None:
                 fontsize=10, color=LIGHT[INK],
             )  # fmt: skip
         axes.axvline(0, color=LIGHT[MUTED], linewidth=1)
-        axes.set_yticks(range(len(gains)), [short(gain.label, 28) for gain in reversed(gains)])
+        axes.set_yticks(range(len(gains)), [short(label, 28) for label, _ in reversed(gains)])
         axes.set_ylim(-0.6, len(gains) - 0.35)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
         axes.set_xlabel("percent points over the control")
 
-    told = "; ".join(f"{gain.label} {gain.told}" for gain in gains)
+    said = "; ".join(f"{label} {told(gain)}" for label, gain in gains)
     return draw(
         "gains",
         "Gain over the control",
         plot,
-        alt=f"Gains in test accuracy over the control: {told}.",
+        alt=f"Gains in test accuracy over the control: {said}.",
         note="Students' mean. Dot: mean over seeds; line: 95 % interval; ticks: single seeds.",
         height=max(2.2, 0.55 * len(gains) + 1.1),
     )

@@ -52,12 +52,25 @@ class Difference(NamedTuple):
     against: str
     measure: Measure
     seeds: list[int]  # that both have
+    by_seed: list[float]
     mean: float
     t: Interval | None  # over seeds
     over_seeds: Interval | None  # bootstrap
     images: int  # 0 where answers were not kept
     over_images: Interval | None  # bootstrap, of these seeds
     mcnemar: list[float]  # p, one per seed; empty where an image is not simply right or wrong
+
+    @property
+    def interval(self) -> Interval | None:
+        """The one to tell where there is room for one: over seeds, or over images if there is but one seed."""
+        return self.t or self.over_images
+
+    @property
+    def basis(self) -> str:
+        """What this interval is over; why there is none."""
+        if self.t is not None:
+            return f"{len(self.seeds)} seeds"
+        return f"one seed; over {self.images:,} test images only" if self.over_images else "one seed, no interval"
 
 
 def measures(rows: Sequence[Row]) -> list[Measure]:
@@ -80,11 +93,14 @@ def students_of(rows: Sequence[Row]) -> list[str]:
     return [f"student {place + 1}" for place in range(max(map(len, names)))]
 
 
-def differences(block: Block, against: str | None = None) -> list[Difference]:
-    """Every row's, to the one called ``against`` or to its control. Raises UserError where answers do not belong."""
+def differences(block: Block, against: str | None = None, *, without_tasks: bool = False) -> list[Difference]:
+    """Every row's, to the one called ``against`` or to its control. Raises UserError where answers do not belong.
+
+    without_tasks: a control without tasks will do where there is no other.
+    """
     found, read = [], lru_cache(maxsize=None)(_read)  # a control is compared with many
     for row in block.rows:
-        other = reference(row, block, against)
+        other = reference(row, block, against, without_tasks=without_tasks)
         if other is None:
             continue
         seeds = [seed for seed in row.seeds if seed in other.seeds]
@@ -120,6 +136,7 @@ def _difference(
         other.name,
         measure,
         seeds,
+        by_seed,
         fmean(by_seed),
         t_interval(by_seed),
         bootstrap(by_seed),

@@ -6,15 +6,16 @@ import shlex
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from codistill import __version__, run_files
+from codistill import __version__
 from codistill.errors import UserError
 from codistill.report import palette
-from codistill.report.gains import is_control
-from codistill.report.overview import overview
+from codistill.report.compare import Row
+from codistill.report.drawing import Figure
+from codistill.report.overview import Overview, overview
 from codistill.report.parts import Section
 from codistill.report.sections import sections_of
 from codistill.report.story import Story, find_runs, read_story
@@ -32,7 +33,7 @@ class Page(NamedTuple):
     """A page, and its figures for the files beside it."""
 
     html: str
-    figures: list[Any]
+    figures: list[Figure]
     finished: bool
 
 
@@ -43,13 +44,11 @@ def make_page(folder: Path, refresh: int | None = None) -> Page:
     """
     runs = find_runs(folder)
     stories = [read_story(run) for run in runs]
-    beside = [story.path for story in stories if story.finished] if runs != [folder] else _beside(folder)
-    top = overview(stories, beside)
+    top = overview(stories, _beside(folder) if runs == [folder] else [])
     told: list[tuple[Story, list[Section]]] = []
-    for story in _one_per_row(stories):
-        pair = top.pairs.get(story.path)
-        control = read_story(pair.control) if pair else None
-        told.append((story, sections_of(story, pair, control)))
+    for story, row in _parts(stories, top):
+        control = top.controls.get(story.path)
+        told.append((story, sections_of(story, row, read_story(control) if control else None)))
     finished = all(story.finished for story in stories)
     script = _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -105,23 +104,18 @@ def write_figures(page: Page, folder: Path) -> int:
 
 def _beside(run: Path) -> list[Path]:
     """Finished runs in the same folder as this one, among which its control may be."""
-    found = []
-    for path in sorted(run.resolve().parent.glob("*/summary.json")):
-        try:
-            run_files.read_config(path.parent)
-            run_files.read_summary(path.parent)
-            found.append(path.parent)
-        except UserError:
-            continue  # somebody else's folder is no fault of this run
+    found = sorted(path.parent for path in run.resolve().parent.glob("*/summary.json"))
     return [path for path in found if path != run.resolve()]
 
 
-def _one_per_row(stories: list[Story]) -> list[Story]:
-    """Of runs that differ by seed, the first: the others are in the overview."""
-    seen: dict[str, Story] = {}
-    for story in stories:
-        seen.setdefault(repr({key: value for key, value in story.config.items() if key != "seed"}), story)
-    return sorted(seen.values(), key=lambda story: is_control(story.config))  # what is asked about comes first
+def _parts(stories: list[Story], top: Overview) -> list[tuple[Story, Row | None]]:
+    """Of each row the first run, one with a control if there is one: the others are in the overview. And what is in no
+    row: it is not finished, or does not compare."""
+    own = {story.path: story for story in stories}
+    rows = {min(row.runs, key=lambda run: run not in top.controls): row for row in top.rows}
+    in_rows = {run for row in top.rows for run in row.runs}
+    found = [(story, rows.get(path)) for path, story in own.items() if path in rows or path not in in_rows]
+    return sorted(found, key=lambda part: part[0].alone)  # what is asked about comes first
 
 
 def _read(name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codistill.report.differences import Difference
 from codistill.report.drawing import Figure
 from codistill.report.images import Card
 from codistill.report.story import Story
@@ -50,3 +51,15 @@ def how_to_analyse(story: Story) -> tuple[str, str]:
 def number(value: Any, digits: int = 2) -> str:
     """With so many decimals; empty for what is not known."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """With a plus, or a minus as wide as it; nothing has neither."""
+    value = round(value, digits) + 0.0
+    return f"{value:{'+' if value else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def told(gain: Difference) -> str:
+    """``+2.13 points, 95 % interval 0.40 to 3.86 (3 seeds)``."""
+    between = f", 95 % interval {' to '.join(map(signed, gain.interval))}" if gain.interval else ""
+    return f"{signed(gain.mean)} points{between} ({gain.basis})"

@@ -3,7 +3,8 @@
 import yaml
 
 from codistill.report import at_end, images
-from codistill.report.gains import Pair, command_for_control
+from codistill.report.compare import Row
+from codistill.report.controls import command_for_control
 from codistill.report.parts import Section, Table, command, how_to_analyse, number
 from codistill.report.story import Pictures, Story
 
@@ -27,16 +28,18 @@ def contributions(story: Story) -> Section:
     return section
 
 
-def fixed(story: Story, pair: Pair | None, control: Story | None) -> Section:
+def fixed(story: Story, row: Row | None, control: Story | None) -> Section:
+    """row: of a finished run, for the command of a control."""
     section = Section("fixed", "What learning together fixed")
-    if pair is None or control is None:
-        section.missing.append(("It needs a control.", command_for_control(story.path)))
+    if control is None:
+        how = ("It needs a control.", command_for_control(row)) if row else how_to_analyse(story)
+        section.missing.append(how)
         return section
     if story.analysis and control.analysis:
         gains = at_end.class_gains(story.name, story.analysis, control.analysis)
         section.figures = [gains] if gains else []
     if story.fixed is None or not _is_of(story.fixed, story, control):
-        section.missing.append(("It needs both analysed together.", command("analyse", pair.control, pair.run)))
+        section.missing.append(("It needs both analysed together.", command("analyse", control.path, story.path)))
         return section
     section.cards = images.fixed(story)
     section.lead = (

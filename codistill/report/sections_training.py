@@ -1,9 +1,9 @@
 """Sections that fill while a run goes on: accuracy, losses, richness and diversity."""
 
 from codistill.report import at_end, over_time
-from codistill.report.gains import signed
-from codistill.report.parts import Section, Table, command, how_to_analyse, number
+from codistill.report.parts import Section, Table, command, how_to_analyse, number, signed
 from codistill.report.story import Story
+from codistill.run_files import told_apart
 
 
 def accuracy(story: Story, control: Story | None) -> Section:
@@ -28,7 +28,7 @@ def _accuracy_table(story: Story, control: Story | None) -> Table:
     rows = []
     for name, own in test["students"].items():
         alone = theirs["students"].get(name) if theirs else None
-        rows.append([name, own, validation.get("students", {}).get(name), alone])
+        rows.append([told_apart(name), own, validation.get("students", {}).get(name), alone])
     if test["teacher"] is not None:
         rows.append(["teacher", test["teacher"], validation.get("teacher"), None])
     rows.append(["ensemble", test["ensemble"], validation.get("ensemble"), theirs["ensemble"] if theirs else None])

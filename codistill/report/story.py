@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from codistill import run_files
 from codistill.analysis.raw import Raw, read_raw, read_tensors
 from codistill.errors import UserError
+from codistill.report.compare import ALONE
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,6 +39,11 @@ class Story(NamedTuple):
     @property
     def students(self) -> list[str]:
         return list(self.config["students"])
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody teaches anybody: it is a control."""
+        return bool(self.config["method"]["name"] == ALONE)
 
     @property
     def finished(self) -> bool:

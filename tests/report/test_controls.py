@@ -9,8 +9,7 @@ from made_up_runs import ALONE, write_run, write_seeds
 from codistill.errors import UserError
 from codistill.recipe import load_config
 from codistill.report.compare import Block, compare
-from codistill.report.controls import check_reference, control, missing, reference, role
-from codistill.report.gains import command_for_control, find_control
+from codistill.report.controls import check_reference, control, controls_of, missing, reference, role, same_tasks
 
 
 def only_block(runs: list[Path]) -> Block:
@@ -76,8 +75,9 @@ def test_seconds_of_the_processor_count_before_those_by_the_wall(tmp_path: Path)
 
 def test_the_command_for_a_missing_control_can_be_read_and_makes_it(tmp_path: Path) -> None:
     runs = write_seeds(tmp_path / "my runs", "taught", [1, 2], weights={"a/peers_kl": 0.5})
-    (line,) = missing(only_block(runs))
-    assert line.startswith("No control of 'taught' (alone, same epochs): for seed in 0 1; do codistill train ")
+    ((text, line),) = missing(only_block(runs))
+    assert text == "No control of 'taught' (alone, same epochs)"
+    assert line.startswith("for seed in 0 1; do codistill train ")
     words = shlex.split(line.partition("codistill train ")[2].removesuffix("; done").replace("$seed", "1"))
     *keys, run = words[1:]
     assert run == f"run={tmp_path / 'my runs'}/taught_alone-seed1"
@@ -98,19 +98,17 @@ def test_a_control_weighs_its_losses_as_the_row_does(tmp_path: Path) -> None:
         "taught": "alone",
         "light": "light_alone",
     }
-    pair = find_control(runs[3], runs[:2])
-    assert pair is not None
-    assert (pair.control, pair.same_tasks) == (runs[1], True)
-    assert find_control(runs[3], runs[:1]) is None
+    assert controls_of(compare(runs)) == {runs[2]: runs[0], runs[3]: runs[1]}
+    assert controls_of(compare([runs[0], runs[3]])) == {}
 
 
 def test_the_command_for_a_control_keeps_the_weights_of_losses_that_it_has(tmp_path: Path) -> None:
     run = write_run(
         tmp_path / "light", 1, 1, weights={"*": 2.0, "*/rotation": 0.1, "*/peers_kl": {"weight": 1, "over": 0}}
     )
-    for line in (missing(only_block([run]))[0], command_for_control(run)):
-        words = shlex.split(line.partition("codistill train ")[2])
-        assert load_config(Path(words[0]), words[1:-1]).weights == {"*": 2.0, "*/rotation": 0.1}
+    ((_, command),) = missing(only_block([run]))
+    words = shlex.split(command.partition("codistill train ")[2])
+    assert load_config(Path(words[0]), words[1:-1]).weights == {"*": 2.0, "*/rotation": 0.1}
 
 
 def test_a_control_in_the_same_order_of_images_comes_before_others(tmp_path: Path) -> None:
@@ -129,9 +127,32 @@ def test_the_command_for_as_much_compute_names_the_epochs(tmp_path: Path) -> Non
         write_run(tmp_path / "taught", 1, 1, passes(5)),
         write_run(tmp_path / "alone", 1, 1, passes(4), method=ALONE),
     ]
-    (line,) = missing(only_block(runs))
-    assert "(alone, same compute: 1.25 x)" in line
-    assert " epochs=13 " in line
+    ((text, command),) = missing(only_block(runs))
+    assert "(alone, same compute: 1.25 x)" in text
+    assert " epochs=13 " in command
+
+
+def test_a_control_without_tasks_is_one_only_for_whoever_asks_for_it_and_has_no_other(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "taught", 3, 3), write_run(tmp_path / "plain", 1, 1, method=ALONE, tasks=[[], []])]
+    block = only_block(runs)
+    assert control(block.rows[0], block) is None
+    assert control(block.rows[0], block, without_tasks=True) == block.rows[1]
+    assert not same_tasks(*block.rows)
+    runs.append(write_run(tmp_path / "long", 2, 2, method=ALONE, epochs=20))
+    assert controls_of(compare(runs)) == {runs[0]: runs[2]}, "one with the tasks comes first, even if it trained longer"
+    other = write_run(tmp_path / "other", 1, 1, method=ALONE, tasks=[[], []], weights={"*/ce": 2.0})
+    assert controls_of(compare([runs[0], other])) == {}, "its cross-entropy weighs something else"
+
+
+def test_a_control_has_a_seed_in_common_or_is_missing(tmp_path: Path) -> None:
+    taught = write_run(tmp_path / "taught", 2, 2, seed=3)
+    alone = write_run(tmp_path / "alone", 1, 1, method=ALONE)
+    ((text, command),) = missing(only_block([taught, alone]))
+    assert text == "No control of 'taught' (alone, same epochs)"
+    assert " seed=3 " in command
+    same_seed = write_run(tmp_path / "other", 1, 1, method=ALONE, order="balanced", seed=3)
+    assert controls_of(compare([taught, alone, same_seed])) == {taught: same_seed}
+    assert missing(only_block([taught, alone, same_seed])) == []
 
 
 def test_nothing_is_missing_where_teaching_costs_next_to_nothing(tmp_path: Path) -> None:

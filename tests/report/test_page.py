@@ -1,5 +1,6 @@
 """The page about a run or a folder of runs: what it says, and that it can be trusted with other people's names."""
 
+import html as entities
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,10 +17,12 @@ from told_runs import finish, write_run
 
 from codistill.commands import report as command
 from codistill.errors import UserError
-from codistill.report import palette
+from codistill.report import at_end, palette
+from codistill.report.compare import compare
+from codistill.report.differences import differences
 from codistill.report.drawing import spread
-from codistill.report.gains import Pair, find_control
-from codistill.report.page import make_page, write_figures, write_page
+from codistill.report.page import Page, make_page, write_figures, write_page
+from codistill.run_files import read_analysis
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -43,6 +47,38 @@ class Tags(HTMLParser):
 
 def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", Tags(html).text)
+
+
+def add_to_config(run: Path, line: str) -> None:
+    config = run / "config.yaml"
+    config.write_text(f"{config.read_text()}{line}\n")
+
+
+def change_weights(run: Path) -> None:
+    """The run's students are others than those whose answers lie in its folder."""
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "sha256": {"a": "0" * 64, "b": "0" * 64}}))
+
+
+def answered(folder: Path, method: str = "collaborative", **kinds: Any) -> Path:
+    """A run that kept its answers, and nothing that would take long to be drawn."""
+    run = write_run(folder, method, analysed=True, logged=False, **kinds)
+    (run / "analysis.json").unlink()
+    return run
+
+
+def calibrated(folder: Path, students: tuple[str, ...]) -> Page:
+    """Only the figures of calibration."""
+    run = write_run(folder, students=students, tasks=[None] * len(students), analysed=True)
+    return Page("", at_end.calibration("run", read_analysis(run)), finished=True)
+
+
+def gains_of(html: str, row: str) -> dict[str, str]:
+    """The cells of one row of the table of gains, by their heads."""
+    table = next(own for own in re.findall(r"<table.*?</table>", html, re.DOTALL) if "Gain over the control in" in own)
+    heads = [entities.unescape(own) for own in re.findall(r'<th scope="col">(.*?)</th>', table)]
+    found = next(own for own in re.findall(r"<tr>.*?</tr>", table) if f'<th scope="row">{row}</th>' in own)
+    return dict(zip(heads, re.findall(r"<td[^>]*>(.*?)</td>", found), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +113,7 @@ def test_without_a_control_the_page_says_so_and_how_to_make_one(tmp_path: Path) 
     text = text_of(make_page(run).html)
     assert "The students reach 60.00 % on average" in text
     assert "Without a control nobody knows" in text
-    assert f"codistill train {run}/config.yaml method=independent run={run}-alone" in text
+    assert f"codistill train {run}/config.yaml method=independent seed=0 run={run}_alone-seed0" in text
 
 
 def test_a_control_with_the_same_tasks_comes_before_one_without(tmp_path: Path) -> None:
@@ -113,20 +149,96 @@ def test_a_step_that_costs_more_than_its_controls_is_said_to(tmp_path: Path) -> 
     assert said in text_of(make_page(tmp_path).html)
 
 
-def test_a_control_of_an_earlier_version_that_was_spread_otherwise_is_one(tmp_path: Path) -> None:
-    control = write_run(tmp_path / "alone", "independent")
-    run = write_run(tmp_path / "together")
-    config = run / "config.yaml"
-    config.write_text(config.read_text() + "sharding: parameters\npoison: null\nsync_batchnorm: false\n")
-    assert find_control(run, [control]) == Pair(run, control, same_tasks=True)
-    config.write_text(config.read_text().replace("sync_batchnorm: false", "sync_batchnorm: true"))
-    assert find_control(run, [control]) is None
+def test_a_run_on_other_terms_or_of_another_seed_is_no_control(tmp_path: Path) -> None:
+    write_run(tmp_path / "shorter", "independent", epochs=3, logged=False)
+    write_run(tmp_path / "other-seed", "independent", seed=1, logged=False)
+    run = write_run(tmp_path / "together", logged=False)
+    for folder in (run, tmp_path):
+        text = text_of(make_page(folder).html)
+        assert "Without a control" in text
+        assert f"codistill train {run}/config.yaml method=independent" in text
 
 
-def test_a_run_on_other_terms_is_no_control(tmp_path: Path) -> None:
-    write_run(tmp_path / "alone", "independent", epochs=9)
-    write_run(tmp_path / "other-seed", "independent", seed=1)
-    assert "Without a control" in text_of(make_page(write_run(tmp_path / "together")).html)
+def test_a_control_that_trained_longer_is_said_to(tmp_path: Path) -> None:
+    write_run(tmp_path / "alone", "independent", epochs=9, logged=False)
+    run = write_run(tmp_path / "together", accuracy=61, logged=False)
+    text = text_of(make_page(run).html)
+    assert "gained 1.00 points over each alone" in text
+    assert "The control trained for 9 epochs, these students for 4." in text
+    write_run(tmp_path / "b-alone", "independent", accuracy=59, logged=False)
+    text = text_of(make_page(run).html)
+    assert "gained 2.00 points over each alone" in text
+    assert "The control trained" not in text
+
+
+def test_the_page_tells_the_gains_that_compare_tells(tmp_path: Path) -> None:
+    """Of one seed, of each student and of the ensemble, with their intervals."""
+    students = ("ensemble", "b")
+    pair = [answered(tmp_path / "alone", "independent", students=students)]
+    pair.append(answered(tmp_path / "together", accuracy=61.5, students=students))
+    (block,) = compare(pair).blocks
+    told = gains_of(make_page(tmp_path).html, "collaborative")
+    assert list(told)[:3] == ["students' mean", "student ensemble", "b"]
+    assert "ensemble" in told
+    for one in differences(block):
+        if one.measure.kind != "teacher":
+            assert one.over_images is not None
+            shown = told[one.measure.label(["ensemble", "b"])]
+            numbers = [float(own) for own in re.findall(r"[+-]?\d+\.\d+", shown.replace("\N{MINUS SIGN}", "-"))]
+            assert numbers == pytest.approx([one.mean, *one.over_images], abs=0.0051)
+
+
+def test_answers_of_other_weights_give_no_interval(tmp_path: Path) -> None:
+    answered(tmp_path / "alone", "independent")
+    run = answered(tmp_path / "together", accuracy=61)
+    assert "one seed; over 60 test images only" in text_of(make_page(run).html)
+    change_weights(run)
+    for folder in (run, tmp_path):
+        text = text_of(make_page(folder).html)
+        assert "over 60 test images" not in text
+        assert "together/outputs/test.safetensors' holds the answers of other weights" in text
+        assert f"make it anew: codistill analyse {run}" in text
+
+
+def test_a_control_in_another_order_of_images_is_one_where_there_is_no_other(tmp_path: Path) -> None:
+    add_to_config(write_run(tmp_path / "alone", "independent", logged=False), "order: shuffled")
+    run = write_run(tmp_path / "pairs", "mcl", accuracy=61, logged=False)
+    add_to_config(run, "order: class_pairs")
+    assert "gained 1.00 points over each alone" in make_page(run).html
+
+
+def test_seeds_on_other_devices_are_one_row_and_one_part_of_the_page(tmp_path: Path) -> None:
+    for seed, device in enumerate(("cpu", "cuda")):
+        add_to_config(write_run(tmp_path / f"alone{seed}", "independent", seed=seed, logged=False), f"device: {device}")
+        add_to_config(
+            write_run(tmp_path / f"together{seed}", accuracy=61, seed=seed, logged=False), f"device: {device}"
+        )
+    html = make_page(tmp_path).html
+    assert re.findall(r"<summary>([^<]*)<", html) == ["together0", "All of config.yaml", "alone0", "All of config.yaml"]
+    assert "(2 seeds)" in html
+
+
+def test_runs_that_go_on_are_parts_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "run0", logged=False)
+    for seed in (1, 2):
+        write_run(tmp_path / f"run{seed}", seed=seed, done=seed, logged=False)
+    html = make_page(tmp_path).html
+    assert [name for name in re.findall(r"<summary>([^<]*)<", html) if name != "All of config.yaml"] == [
+        *("run0", "run1", "run2")
+    ]
+
+
+def test_what_lies_beside_a_run_does_it_no_harm(tmp_path: Path) -> None:
+    """Copies, what no run wrote, and runs on other images."""
+    run = write_run(tmp_path / "together", accuracy=61, logged=False)
+    for name in ("alone", "copy"):
+        write_run(tmp_path / name, "independent", logged=False)
+    write_run(tmp_path / "later", "independent", accuracy=30, logged=False)
+    later = tmp_path / "later" / "summary.json"
+    later.write_text(later.read_text().replace('"train": 100', '"train": 90'))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "summary.json").write_text("nonsense")
+    assert "gained 1.00 points over each alone" in make_page(run).html
 
 
 def test_a_lost_point_is_called_lost(tmp_path: Path) -> None:
@@ -215,6 +327,20 @@ def test_figures_are_saved_as_svg_and_png(runs: Path, tmp_path: Path) -> None:
     assert all(file.read_bytes().startswith(b"\x89PNG" if file.suffix == ".png" else b"<?xml") for file in files)
 
 
+def test_figures_of_any_names_are_files_of_their_own_also_where_case_is_not_told(tmp_path: Path) -> None:
+    page = calibrated(tmp_path / "run", ("a b", "a_b", "A_b", "ensemble"))
+    count = write_figures(page, tmp_path / "figures")
+    files = {file.name.lower() for file in (tmp_path / "figures").iterdir()}
+    assert len(files) == 2 * count
+    assert {f"run_calibration_{name}.svg" for name in ("a_b", "a_b_2", "a_b_3", "ensemble")} <= files
+
+
+def test_a_student_is_drawn_as_a_student_whatever_its_name_is(tmp_path: Path) -> None:
+    page = calibrated(tmp_path / "run", ("old teacher 1", "ensemble"))
+    colours = {figure.title: re.findall(r"--(s\d|teacher|ensemble)", figure.svg)[0] for figure in page.figures}
+    assert colours == {"old teacher 1": "s1", "student ensemble": "s2", "teacher": "teacher", "ensemble": "ensemble"}
+
+
 def test_the_same_run_gives_the_same_page(runs: Path) -> None:
     assert make_page(runs / "together0").html == make_page(runs / "together0").html
 
@@ -267,16 +393,14 @@ def test_a_page_that_cannot_be_written_is_named(runs: Path, tmp_path: Path) -> N
 def test_raw_material_of_other_weights_is_not_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", analysed=True)
     assert "a: cat" in text_of(make_page(run).html)
-    summary = json.loads((run / "summary.json").read_text())
-    (run / "summary.json").write_text(json.dumps({**summary, "sha256": {"a": "0" * 64, "b": "0" * 64}}))
+    change_weights(run)
     assert "class cat a:" not in text_of(make_page(run).html)
 
 
 def test_what_was_fixed_is_not_told_of_another_control(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs, tmp_path / "runs")
     assert "only the student has right (fixed)" in text_of(make_page(tmp_path / "runs" / "together0").html)
-    summary = tmp_path / "runs" / "alone0" / "summary.json"
-    summary.write_text(json.dumps({**json.loads(summary.read_text()), "sha256": {"a": "0" * 64, "b": "0" * 64}}))
+    change_weights(tmp_path / "runs" / "alone0")
     text = text_of(make_page(tmp_path / "runs" / "together0").html)
     assert "only the student has right (fixed)" not in text
     assert "It needs both analysed together." in text
