@@ -13,11 +13,6 @@ from codistill.errors import UserError
 from codistill.experiment import Experiment, build
 from codistill.weights import load_weights
 
-# Keys that run folders of earlier versions lack; their defaults change no results.
-ADDED_LATER = {"side_by_side", "save_minutes", "sync_batchnorm", "trackers", "project", "poison", "sharding"}
-# Settings that a method did not have yet, with the values that leave out what is new.
-SETTINGS_ADDED_LATER: dict[str, dict[str, Any]] = {"ffsd": {"decoders": 0.0}}
-
 
 def evaluate_run(run: str | Path, device: str = "auto") -> tuple[Accuracy, dict[str, Any]]:
     """Test accuracy of a finished run, measured again from its saved weights on any device, and its summary."""
@@ -38,7 +33,7 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
     experiment = build(config, pretrained=False)
     built, checkpoint = "the run's config.yaml", folder.load_checkpoint()
-    _check_data(experiment, folder, summary, checkpoint.get("data"))
+    _check_data(experiment, folder, summary, checkpoint["data"])
     load_weights(experiment.cohort, checkpoint["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():
         load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
@@ -60,18 +55,21 @@ def save_outputs(experiment: Experiment, folder: RunFolder, split: str, digests:
     folder.save_outputs(split, outputs.collect(cohort, loader, experiment.runtime), about)
 
 
-def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, Any], fingerprint: str | None) -> None:
-    """Raises UserError, naming what differs, unless the data are those of the run; not all versions saved all of it."""
+def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, Any], fingerprint: str) -> None:
+    """Raises UserError, naming what differs, unless the data are those of the run.
+
+    What an altered file of a student no longer says is passed over: its checksum is looked at next.
+    """
     then = folder.student_facts(next(iter(experiment.cohort.students)))
     now = {key: list(value) if isinstance(value, tuple) else value for key, value in experiment.facts.items()}
     images = experiment.sizes
     if now["class_names"] != then.get("class_names", now["class_names"]):
         names = [", ".join(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
         found = "its classes were {}, and are {}".format(*names)
-    elif (before := summary.get("images", images)) != images:
+    elif (before := summary["images"]) != images:
         counts = (", ".join(f"{count:,} {split}" for split, count in of.items()) for of in (before, images))
         found = "there were {} images, and are {}".format(*counts)
-    elif any(now[key] != then.get(key, now[key]) for key in now) or fingerprint not in (None, experiment.fingerprint):
+    elif any(now[key] != then.get(key, now[key]) for key in now) or fingerprint != experiment.fingerprint:
         found = "there are as many images, of the same classes, but others, or another Pillow decodes them otherwise"
     else:
         return
@@ -83,16 +81,10 @@ def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, An
 
 def read_run_config(run: Path) -> RunConfig:
     """The configuration of a run folder. Raises UserError if it is not complete, as it was written."""
-    return complete_config(run_files.read_config(run), f"{run}/config.yaml")
-
-
-def complete_config(given: dict[str, Any], place: str) -> RunConfig:
-    """A configuration that a run wrote; keys that are newer than the run have their defaults."""
-    missing = [key for key in RunConfig.model_fields if key not in given and key not in ADDED_LATER]
+    given, place = run_files.read_config(run), f"{run}/config.yaml"
+    missing = [key for key in RunConfig.model_fields if key not in given]
     if missing:
         raise UserError(f"'{place}' is damaged: it lacks {', '.join(missing)}.")
-    if isinstance(method := given["method"], dict):
-        given = {**given, "method": {**SETTINGS_ADDED_LATER.get(str(method.get("name")), {}), **method}}
     try:
         return make_config(given)
     except UserError as error:

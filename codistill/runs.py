@@ -32,8 +32,7 @@ from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.engine.uncompilable import uncompilable_explained
 from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, dry_step, fresh_student
-from codistill.finished import complete_config, save_outputs
-from codistill.strict_yaml import read_yaml
+from codistill.finished import save_outputs
 from codistill.summary import summarise
 
 
@@ -77,8 +76,6 @@ def _train(
 ) -> dict[str, Any]:
     processes.together(trackers.check)
     state = processes.on_main(folder.take_up) if resume else None
-    if state is not None:
-        state["config"] = complete_config(read_yaml(state["config"]), f"{folder.path}/checkpoint.pt").to_yaml()
     experiment = processes.together(
         lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
     )

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from codistill import UserError
 from codistill.cli import app
 from codistill.engine.stopping import StopRequest
-from codistill.finished import ADDED_LATER
 from codistill.recipe import read_overrides
 from codistill.sweep.dry_run import dry_run
 from codistill.sweep.gpus import read_gpus
@@ -165,9 +164,9 @@ def test_a_failed_run_stops_no_other_and_what_is_finished_is_not_trained_again(t
     assert (tmp_path / "out" / "late-seed0" / "summary.json").exists()
 
 
-def test_a_run_of_an_earlier_version_that_differs_in_what_is_free_is_kept(tmp_path: Path) -> None:
+def test_a_run_that_differs_in_what_is_free_is_kept(tmp_path: Path) -> None:
     (entry,) = read_sweep(written(tmp_path, SHORT))
-    config = {key: value for key, value in entry.config.model_dump(mode="json").items() if key not in ADDED_LATER}
+    config = entry.config.model_dump(mode="json")
     (tmp_path / "tiny-seed0").mkdir()
     (tmp_path / "tiny-seed0" / "config.yaml").write_text(yaml.safe_dump({**config, "log_every": 7}))
     assert Job(entry, tmp_path).state == "waiting"

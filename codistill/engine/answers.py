@@ -41,7 +41,7 @@ class Answers:
         return {"epochs": torch.tensor(self._epochs, dtype=torch.int32), "labels": self._labels, **answers}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what a checkpoint holds; those of earlier versions hold nothing."""
+        """Take up what ``state`` returned."""
         if state:
             self._epochs = state["epochs"].tolist()
             self._labels = state["labels"]

@@ -15,11 +15,6 @@ from codistill.cohort import Cohort
 from codistill.engine.evaluate import Accuracy
 
 
-def as_it_is(name: str, whole: Tensor) -> Tensor:
-    """For cohorts that hold whole tensors."""
-    return whole
-
-
 class BestEpoch:
     """Nothing at first. ``epoch`` is counted from 1; ``weights`` are a state of the cohort."""
 
@@ -49,11 +44,7 @@ class BestEpoch:
         """For a checkpoint."""
         return {"epoch": self.epoch, "accuracy": self.accuracy, "weights": self.weights}
 
-    def restore(self, state: Mapping[str, Any], fit: Callable[[str, Tensor], Tensor] = as_it_is) -> None:
-        """Take up what ``state`` returned; an empty mapping, of an earlier checkpoint, leaves this empty.
-
-        ``fit``: what to keep here of a whole tensor of that name.
-        """
-        if state:
-            self.epoch, self.accuracy = state["epoch"], state["accuracy"]
-            self.weights = {name: fit(name, whole) for name, whole in state["weights"].items()}
+    def restore(self, state: Mapping[str, Any], fit: Callable[[str, Tensor], Tensor]) -> None:
+        """Take up what ``state`` returned. ``fit``: what to keep here of a whole tensor of that name."""
+        self.epoch, self.accuracy = state["epoch"], state["accuracy"]
+        self.weights = {name: fit(name, whole) for name, whole in state["weights"].items()}

@@ -55,7 +55,7 @@ class Clock:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Count on from a checkpoint; older ones timed every step, or do not know the seconds of the processor."""
-        self.steps = state["steps_timed"] if "steps_timed" in state else state["steps_done"]
+        """Count on from a checkpoint."""
+        self.steps = state["steps_timed"]
         self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
-        self.processor_seconds = state.get("processor_seconds")
+        self.processor_seconds = state["processor_seconds"]

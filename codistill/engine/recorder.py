@@ -186,10 +186,10 @@ class Recorder:
         done = int(state["steps_done"])
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
-        self._health.told = dict(state.get("warnings", {}))  # older checkpoints have none
-        self._answers.restore(state.get("answers", {}))
+        self._health.told = dict(state["warnings"])
+        self._answers.restore(state["answers"])
         like = self._cohort.state_dict()
-        self.best.restore(state.get("best_epoch", {}), lambda name, whole: self._processes.part(whole, like[name]))
+        self.best.restore(state["best_epoch"], lambda name, whole: self._processes.part(whole, like[name]))
         self._folder.keep_log_until(done)
         return done
 
@@ -228,7 +228,7 @@ class Recorder:
 
     def _figures(self, means: dict[str, float]) -> dict[str, Any]:
         first = self._optimizer.param_groups[0]
-        learning_rate = first["lr"] / first.get("lr_factor", 1.0)  # the schedule's, whoever comes first
+        learning_rate = first["lr"] / first["lr_factor"]  # the schedule's, whoever comes first
         speed = round(self.images_per_second, 1)
         return {"losses": means, "lr": learning_rate, "images_per_second": speed, **self._scaling.figures()}
 

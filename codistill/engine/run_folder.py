@@ -185,9 +185,9 @@ class RunFolder:
             raise UserError(f"'{path}' is damaged: {first_line(error)}") from error
 
     def check_student(self, name: str, sha256: str | None) -> None:
-        """Raises UserError if a student's file is not the one that was saved; old summaries do not know."""
+        """Raises UserError unless a student's file is the one that was saved."""
         path = self.path / "students" / f"{name}.safetensors"
-        if sha256 is not None and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise UserError(f"'{path}' was altered: its SHA-256 is not the one in summary.json.")
 
     def save_summary(self, summary: dict[str, Any]) -> None:

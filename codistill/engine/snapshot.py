@@ -55,7 +55,7 @@ class Snapshot:
         place, built = f"{self._origin.run}/checkpoint.pt", "the run's config.yaml"
         load_weights(self._cohort, state["cohort"], place, built, self._processes.part)
         self._optimizer.load_state_dict(self._parts(state["optimizer"]))
-        self._scaling.restore(state.get("scaling", {}))  # older checkpoints have none, and need none
+        self._scaling.restore(state["scaling"])
         torch.set_rng_state(own["random_state"])
         if "cuda_random_state" in own and self._runtime.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda_random_state"], self._runtime.device)
@@ -70,7 +70,7 @@ class Snapshot:
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        if state.get("data", fingerprint) != fingerprint:  # older checkpoints have none
+        if state["data"] != fingerprint:
             raise UserError(
                 f"The training images of data '{data}' are not those that the run in '{run}' began with: "
                 "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "

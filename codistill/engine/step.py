@@ -46,7 +46,7 @@ class Step:
     def update(self, learning_rate: float) -> None:
         self._scaling.unscale()
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate * group.get("lr_factor", 1.0)  # older checkpoints have no factor
+            group["lr"] = learning_rate * group["lr_factor"]
             if self._clip_norm is not None:  # by group: a norm over all would couple the students
                 torch.nn.utils.clip_grad_norm_(group["params"], self._clip_norm)
         self._cohort.after_step(self._scaling.step())

@@ -102,9 +102,7 @@ def open_predictor(place: str | Path, student: str | None = None, *, trust: bool
 
     answer, facts = torch_runtime.student_file(path, trust=trust)
     height, width = facts["image_size"]
-    return Predictor(
-        answer, facts["class_names"], (height, width), facts.get("resize", "squash")
-    )  # older files say none
+    return Predictor(answer, facts["class_names"], (height, width), facts["resize"])
 
 
 def _whole_of(part: Path) -> str | None:

@@ -150,12 +150,9 @@ def gains_over_control(gains: Sequence[tuple[str, Difference]]) -> Figure | None
 
 def _reliability(run: str, name: str, colour: str, voice: Analysis) -> Figure:
     bins = voice["calibration"]
-    images = bins.get("images", bins.get("count", []))
-    filled = [
-        (confidence, accuracy, count)
-        for confidence, accuracy, count in zip(bins["confidence"], bins["accuracy"], images, strict=True)
-        if count
-    ]
+    images = bins["images"]
+    each = zip(bins["confidence"], bins["accuracy"], images, strict=True)
+    filled = [(confidence, accuracy, count) for confidence, accuracy, count in each if count]
 
     def plot(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=LIGHT[MUTED], linewidth=1, linestyle=(0, (3, 3)))

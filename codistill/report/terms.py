@@ -17,23 +17,8 @@ _TERMS = (
 )
 SHOWN = ("method.name", "tasks")  # have columns of their own
 
-# Keys that configurations of earlier versions lack, with what they stood for then: such runs compete with new ones.
-_LATER: dict[str, Any] = {
-    "data": {"resize": "squash", "test": 0.2},
-    "augment": {
-        "crop": "padded",
-        "scale": [0.08, 1.0],
-        "ratio": [0.75, 1.3333],
-        "policy": "none",
-        "operations": 2,
-        "magnitude": 9,
-        "mixup": 0.0,
-        "cutmix": 0.0,
-    },
-    "optimizer": {"name": "sgd", "beta2": 0.999, "lr_factors": {}},
-    "sync_batchnorm": False,
-    "poison": None,
-}
+# What some of the recorded runs in results/ lack, with what it stood for then: they compete with the others.
+_LATER = {"name": "sgd", "beta2": 0.999, "lr_factors": {}}  # of optimizer
 
 
 def weights_alone(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,14 +50,14 @@ def _key_of(loss: str, weights: dict[str, Any]) -> str | None:
 
 
 def comparable(config: dict[str, Any], processes: int = 1) -> dict[str, Any]:
-    """A configuration with what it did not know yet, and without what may differ between the runs of one row.
+    """A complete configuration without what may differ between the runs of one row.
 
     processes: in which it was trained. Each normalises, and compares images, in its own part of a batch, so that more
     of them are another training.
     """
-    sections = [key for key, later in _LATER.items() if isinstance(later, dict) and isinstance(config.get(key), dict)]
-    nested = {key: {**_LATER[key], **config[key]} for key in sections}
-    return _without_free({**_LATER, **config, **nested, "processes": processes})
+    optimizer = config.get("optimizer")
+    complete = {"optimizer": {**_LATER, **optimizer}} if isinstance(optimizer, dict) else {}
+    return _without_free({**config, **complete, "processes": processes})
 
 
 def _without_free(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -42,9 +42,9 @@ def test_an_answer_takes_as_few_bytes_as_the_classes_allow(classes: int, bytes_e
     assert state["answers/a"].item() == state["labels"].item() == classes - 1
 
 
-def test_a_checkpoint_of_an_earlier_version_holds_none() -> None:
+def test_a_checkpoint_within_the_first_epoch_holds_none() -> None:
     answers = Answers(10)
-    answers.restore({})
+    answers.restore(Answers(10).state())
     assert answers.state() == {}
     answers.add(5, seen(1, 2, 3)._replace(labels=torch.tensor([1, 2, 3])))
     assert answers.state()["epochs"].tolist() == [5]

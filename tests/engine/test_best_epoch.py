@@ -1,12 +1,15 @@
 """The weights of the epoch that validation images choose, and their one test."""
 
+import json
+import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from cohorts import Silent
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from codistill import finished, runs
 from codistill.config import RunConfig, make_config
@@ -48,11 +51,9 @@ def test_the_first_of_the_best_epochs_is_kept_with_a_copy_of_its_weights() -> No
 def test_the_best_epoch_goes_through_a_checkpoint() -> None:
     best, layer = offered(30.0, 40.0, 35.0)
     again = BestEpoch()
-    again.restore(best.state())
+    again.restore(best.state(), lambda name, whole: whole)
     again.offer(4, Accuracy({"a": 39.0, "b": 50.0}, None, 0.0), layer)  # type: ignore[arg-type]
     assert (again.epoch, again.accuracy, again.weights["weight"].item()) == (2, 45.0, 2)
-    again.restore({})  # of a checkpoint from before
-    assert again.epoch == 2
 
 
 def test_a_run_tests_the_epoch_that_was_best_on_validation_images(tmp_path: Path) -> None:
@@ -65,11 +66,11 @@ def test_a_run_tests_the_epoch_that_was_best_on_validation_images(tmp_path: Path
     saved = load_file(tmp_path / "run" / "students" / "a.best.safetensors")
     assert all(torch.equal(tensor, state[f"students.a.{name}"]) for name, tensor in saved.items())
     # The file alone gives the accuracy that was written down.
+    students = tmp_path / "run" / "students"
     for name in "ab":
-        best = load_file(tmp_path / "run" / "students" / f"{name}.best.safetensors")
-        save_file(best, tmp_path / "run" / "students" / f"{name}.safetensors")
-    text = (tmp_path / "run" / "summary.json").read_text().replace('"sha256"', '"of_the_last"')
-    (tmp_path / "run" / "summary.json").write_text(text)
+        shutil.copy(students / f"{name}.best.safetensors", students / f"{name}.safetensors")
+    digests = {name: sha256((students / f"{name}.safetensors").read_bytes()).hexdigest() for name in "ab"}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({**summary, "sha256": digests}))
     accuracy, _ = finished.evaluate_run(tmp_path / "run")
     assert accuracy.students == selected["students"]
     assert accuracy.ensemble == selected["ensemble"]

@@ -340,27 +340,6 @@ def test_a_run_whose_configuration_was_edited_is_not_resumed(tmp_path: Path) -> 
         run(finished.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
 
 
-def test_a_run_that_began_before_a_key_was_there_is_resumed(tmp_path: Path) -> None:
-    run(short(), tmp_path / "run")
-    path = tmp_path / "run" / "checkpoint.pt"
-    state = checkpoint.read(path)
-    older = yaml.safe_load(state["config"])
-    del older["data"]["cache"], older["side_by_side"]
-    path.write_bytes(checkpoint.seal({**state, "config": yaml.safe_dump(older)}))
-    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(older))
-    run(finished.read_run_config(tmp_path / "run"), tmp_path / "run", resume=True)
-
-
-def test_a_run_that_began_before_a_setting_was_there_has_the_method_that_it_was_trained_with(tmp_path: Path) -> None:
-    run(short(method={"name": "ffsd", "decoders": 0.0}, tasks="none", epochs=1), tmp_path / "run")
-    path = tmp_path / "run" / "config.yaml"
-    older = yaml.safe_load(path.read_text())
-    del older["method"]["decoders"]
-    path.write_text(yaml.safe_dump(older))
-    accuracy, summary = finished.evaluate_run(tmp_path / "run")
-    assert accuracy._asdict() == summary["test_accuracy"]
-
-
 @pytest.mark.parametrize("name", ["checkpoint.pt", "config.yaml", "summary.json", "students/a.safetensors"])
 @pytest.mark.parametrize("damage", ["emptied", "cut"])
 def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str, damage: str) -> None:
