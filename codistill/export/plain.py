@@ -1,15 +1,13 @@
 """A student's weights under the names that plain code expects, and the normalisation that goes with them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from codistill.models.timm_models import make_plain_timm
+from codistill.models.timm_models import TIMM, TimmBackbone, make_plain_timm
 from codistill.student import Student
-
-TIMM = "timm/"
 
 
 class Plain(NamedTuple):
@@ -28,7 +26,7 @@ def plain(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Plain:
-    """A student of ``model`` (a name, or a mapping with name and settings) for images normalised by mean and std.
+    """A student on the CPU, of ``model`` (a name, or a mapping with name and settings); mean and std are its images'.
 
     One of timm becomes what ``timm.create_model(name, num_classes=K)`` loads, if that then says the same: timm gives
     some models two classifiers where a student has one. Others keep their names, for ``codistill.load_student``.
@@ -36,16 +34,18 @@ def plain(
     settings: dict[str, Any]
     name, settings = (model, {}) if isinstance(model, str) else (model["name"], {**model})
     settings = {key: value for key, value in settings.items() if key not in ("name", "pretrained")}
-    weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in student.state_dict().items()}
+    weights = {key: tensor.detach().contiguous().clone() for key, tensor in student.state_dict().items()}
     # What a student does to its images first belongs to their normalisation.
     scale, shift = weights.get("input_scale"), weights.get("input_shift")
     of_timm = None
     if name.startswith(TIMM) and "full_resolution_stem" not in settings:
-        timm_model: Any = getattr(student.backbone, "model", student.backbone)
+        timm_model: Any = cast(TimmBackbone, student.backbone).model
         own_settings = dict(settings)
         if timm_model.pretrained_cfg.get("fixed_input_size"):
             own_settings.setdefault("img_size", list(image_size))
-        of_timm = _loaded_by_timm(student, weights, name, own_settings, image_size)
+        classifier = timm_model.pretrained_cfg["classifier"]
+        if isinstance(classifier, str):
+            of_timm = _loaded_by_timm(student, timm_weights(weights, classifier), name, own_settings, image_size)
     if of_timm is not None:
         weights, settings = of_timm, own_settings
         if scale is not None and shift is not None:
@@ -58,33 +58,23 @@ def plain(
 
 @torch.no_grad()
 def _loaded_by_timm(
-    student: Student,
-    weights: Mapping[str, Tensor],
-    name: str,
-    settings: Mapping[str, Any],
-    image_size: tuple[int, int],
+    student: Student, own: Mapping[str, Tensor], name: str, settings: Mapping[str, Any], image_size: tuple[int, int]
 ) -> dict[str, Tensor] | None:
     """The weights as timm's own model of that name loads them; None if it does not, or then says something else."""
-    backbone: Any = getattr(student.backbone, "model", student.backbone)
-    classifier = backbone.pretrained_cfg["classifier"]
-    if not isinstance(classifier, str):
-        return None
     network = make_plain_timm(name, student.classifier.out_features, settings).eval()
-    expected, own = network.state_dict(), timm_weights(weights, classifier)
+    expected = network.state_dict()
     if own.keys() != expected.keys() or any(own[key].numel() != expected[key].numel() for key in own):
         return None
     own = {key: tensor.reshape(expected[key].shape) for key, tensor in own.items()}  # a classifier may be 1x1 maps
     network.load_state_dict(own)
-    images = torch.rand(2, 3, *image_size, generator=torch.Generator().manual_seed(0)).to(
-        student.classifier.weight.device
-    )
+    images = torch.rand(2, 3, *image_size, generator=torch.Generator().manual_seed(0))
     seen = images
     if student.input_scale is not None and student.input_shift is not None:
         seen = images * student.input_scale + student.input_shift
     was_training = student.training
     answer = student.eval()(images).logits
     student.train(was_training)
-    return own if torch.allclose(network.to(images.device)(seen), answer, atol=1e-4, rtol=1e-4) else None
+    return own if torch.allclose(network(seen), answer, atol=1e-4, rtol=1e-4) else None
 
 
 def timm_weights(weights: Mapping[str, Tensor], classifier: str) -> dict[str, Tensor]:
@@ -92,7 +82,7 @@ def timm_weights(weights: Mapping[str, Tensor], classifier: str) -> dict[str, Te
 
     classifier: timm's name of the last layer, ``pretrained_cfg["classifier"]`` of the model.
     """
-    prefix = "backbone.model." if any(key.startswith("backbone.model.") for key in weights) else "backbone."
+    prefix = "backbone.model."
     return {
         key.removeprefix(prefix) if key.startswith(prefix) else key.replace("classifier", classifier, 1): tensor
         for key, tensor in weights.items()
