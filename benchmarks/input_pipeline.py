@@ -15,6 +15,7 @@ import torch
 
 from codistill.bench.loops import PilImages
 from codistill.data import TrainLoader, channel_statistics, open_source, prepare
+from codistill.data.crop import PaddedCrop
 
 
 def main() -> None:
@@ -26,13 +27,11 @@ def main() -> None:
     torch.set_num_threads(1)
     images = prepare(open_source("synthetic"), image_size=args.size, validation=0).train
     mean, std = channel_statistics(images.pixels)
-    padding = args.size // 8
+    crop = PaddedCrop((args.size, args.size), args.size // 8, flip=True)
     speeds: dict[str, list[float]] = {"resident": [], "streamed": [], "pil": []}
-    pil = PilImages(images, mean, std, padding, flip=True, augmentations=1)
+    pil = PilImages(images, mean, std, crop.padding, flip=True, augmentations=1)
     loaders = {
-        name: TrainLoader(
-            images, batch_size=128, mean=mean, std=std, padding=padding, flip=True, seed=0, resident=name == "resident"
-        )
+        name: TrainLoader(images, batch_size=128, mean=mean, std=std, crop=crop, seed=0, resident=name == "resident")
         for name in ("resident", "streamed")
     }
     for epoch in range(args.rounds):

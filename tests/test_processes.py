@@ -20,6 +20,7 @@ from torch import Tensor
 from codistill import Batch, UserError, runs
 from codistill.config import RunConfig, make_config
 from codistill.data import EvaluationLoader, Images, TrainLoader
+from codistill.data.crop import PaddedCrop
 from codistill.doctor import first_difference
 from codistill.engine.checkpoint import read
 from codistill.engine.evaluate import Accuracy, evaluate
@@ -39,6 +40,7 @@ WHOLE = 12  # images of a batch; two and three processes can share them
 LEFT = torch.Generator().manual_seed(0)
 PIXELS = torch.randint(0, 256, (101, SIZE, SIZE, 3), dtype=torch.uint8, generator=LEFT)
 UNEVEN = Images(PIXELS, torch.randint(0, 5, (101,), generator=LEFT), tuple("abcde"))  # neither 2 nor 3 divide 101
+CROP = PaddedCrop((PIXELS.shape[1], PIXELS.shape[2]), 2, flip=True)
 
 
 def config(**changes: Any) -> RunConfig:
@@ -255,8 +257,7 @@ def test_the_parts_of_the_processes_are_the_batches_of_one(processes: int, order
             batch_size=WHOLE,
             mean=[0.5] * 3,
             std=[0.2] * 3,
-            padding=2,
-            flip=True,
+            crop=CROP,
             seed=0,
             augmentations=2,
             order=order,
@@ -279,7 +280,7 @@ def test_the_parts_of_the_processes_are_the_batches_of_one(processes: int, order
 
 
 def test_pairs_of_a_class_need_an_even_part() -> None:
-    settings = {"batch_size": 12, "mean": [0.5] * 3, "std": [0.2] * 3, "padding": 2, "flip": True, "seed": 0}
+    settings = {"batch_size": 12, "mean": [0.5] * 3, "std": [0.2] * 3, "crop": CROP, "seed": 0}
     with pytest.raises(UserError, match="even batch_size in each process, got 3"):
         TrainLoader(UNEVEN, order="class_pairs", processes=4, **settings)  # type: ignore[arg-type]
 

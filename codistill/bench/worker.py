@@ -12,7 +12,7 @@ import torch
 from codistill.batch import Batch
 from codistill.bench.loops import LOOPS, Loop
 from codistill.config import RunConfig
-from codistill.data.augment import normalise
+from codistill.data.images import normalise
 from codistill.engine.memory import lacks_memory
 from codistill.errors import UserError
 

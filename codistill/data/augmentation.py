@@ -1,9 +1,9 @@
-"""From the keys of the configuration to what the loader does with a batch."""
+"""From the keys ``augment`` of the configuration to arguments of the training loader."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from codistill.data.augment import Crop, PaddedCrop
+from codistill.data.crop import Crop, PaddedCrop
 from codistill.data.mixing import Mixing
 from codistill.data.policy import Policy
 from codistill.data.resized_crop import ResizedCrop
@@ -32,8 +32,13 @@ def augmentation(
     cutmix: float,
 ) -> Augmentation:
     """For images of (H, W) = ``size``; arguments as in ``codistill.config_data.AugmentConfig``, filled in."""
-    cut: Crop = PaddedCrop(size, padding or 0, bool(flip))
     if crop == "resized":
-        cut = ResizedCrop(size, scale, ratio, bool(flip))
-    chosen = {"trivial": Policy("trivial", size), "rand": Policy("rand", size, operations, magnitude)}
-    return Augmentation(cut, chosen.get(policy), Mixing(mixup, cutmix) if mixup or cutmix else None)
+        cut: Crop = ResizedCrop(size, scale, ratio, bool(flip))
+    else:
+        cut = PaddedCrop(size, padding or 0, bool(flip))
+    chosen = None
+    if policy == "trivial":
+        chosen = Policy(policy, size)
+    elif policy == "rand":
+        chosen = Policy(policy, size, operations, magnitude)
+    return Augmentation(cut, chosen, Mixing(mixup, cutmix) if mixup or cutmix else None)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from codistill.batch import Batch, Mixed
-from codistill.data.augment import Crop, PaddedCrop, normalise
-from codistill.data.images import Images
+from codistill.data.crop import Crop
+from codistill.data.images import Images, normalise
 from codistill.data.mixing import Mix, Mixing, mixed
 from codistill.data.order import ORDERS, rows_shown
 from codistill.data.policy import Policy
@@ -26,9 +26,8 @@ class TrainLoader:
     all images on the device, for where they fit; the batches are the same. ``rank`` of ``processes``: each shows its
     part of every batch, the same images and augmentations that one process alone would show there.
 
-    ``crop``: in place of a crop from within ``padding`` reflected pixels. ``policy``: what follows the crop.
-    ``mixing``: of each batch with itself, the same in all augmentations. ``told``: what students of these names are
-    told instead of the labels, (n,) each.
+    ``crop``: of images of this size. ``policy``: what follows the crop. ``mixing``: of each batch with itself, the same
+    in all augmentations. ``told``: what students of these names are told instead of the labels, (n,) each.
     """
 
     def __init__(
@@ -39,9 +38,7 @@ class TrainLoader:
         mean: Sequence[float],
         std: Sequence[float],
         seed: int,
-        padding: int = 0,
-        flip: bool = False,
-        crop: Crop | None = None,
+        crop: Crop,
         policy: Policy | None = None,
         mixing: Mixing | None = None,
         told: Mapping[str, Tensor] | None = None,
@@ -58,13 +55,12 @@ class TrainLoader:
         if batch_size > rows:
             raise UserError(f"batch_size={batch_size} is larger than the training data: {rows} images.")
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
-        self._crop = crop or PaddedCrop(self.size, padding, flip)
-        if not 0 <= self._crop.padding < min(self.size):
+        if crop.padding >= min(self.size):
             raise UserError(
-                f"augment.padding={self._crop.padding} must be smaller than the images ({min(self.size)} pixels)."
+                f"augment.padding={crop.padding} must be smaller than the images ({min(self.size)} pixels)."
             )
-        self._policy, self._mixing = policy, mixing
-        self._pixels: Store = (Resident if resident else Streamed)(images.pixels, self._crop.padding, device)
+        self._crop, self._policy, self._mixing = crop, policy, mixing
+        self._pixels: Store = (Resident if resident else Streamed)(images.pixels, crop.padding, device)
         self._labels = images.labels.to(device)
         self._told = {name: labels.to(device) for name, labels in (told or {}).items()}
         self._batch_size = batch_size
@@ -79,10 +75,6 @@ class TrainLoader:
     def __len__(self) -> int:
         """Batches in an epoch."""
         return self._batches
-
-    @property
-    def batch_size(self) -> int:
-        return self._batch_size
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number``, from the one numbered ``start`` on."""

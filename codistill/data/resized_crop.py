@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codistill.data.augment import Crop
+from codistill.data.crop import Crop
 
 TRIES = 10
 

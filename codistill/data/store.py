@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from codistill.data.augment import pad_reflect
+from codistill.data.crop import pad_reflect
 
 AHEAD = 2  # batches on their way while one is trained on
 CHUNK = 4096  # images that are padded at a time, so that the device never holds all of them twice

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from codistill.batch import Batch
 from codistill.data import images, store
-from codistill.data.augment import crop_and_flip, normalise, pad_reflect
-from codistill.data.images import Images, channel_statistics, resize
+from codistill.data.crop import PaddedCrop, crop_and_flip, pad_reflect
+from codistill.data.images import Images, channel_statistics, normalise, resize
 from codistill.data.loader import TrainLoader
 from codistill.data.mixing import Mixing, mixed
 from codistill.data.policy import Policy
@@ -22,8 +22,12 @@ PIXELS = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8, generator=torch.
 IMAGES = Images(PIXELS, torch.arange(5), tuple("abcde"))
 
 
+SIZE = (8, 8)
+CROP = PaddedCrop(SIZE, 2, flip=True)
+
+
 def loader(**settings: object) -> TrainLoader:
-    defaults = {"batch_size": 2, "mean": [0.5] * 3, "std": [0.25] * 3, "padding": 2, "flip": True, "seed": 0}
+    defaults = {"batch_size": 2, "mean": [0.5] * 3, "std": [0.25] * 3, "crop": CROP, "seed": 0}
     return TrainLoader(IMAGES, **{**defaults, **settings})  # type: ignore[arg-type]
 
 
@@ -85,7 +89,7 @@ def test_an_epoch_depends_on_seed_and_number_alone() -> None:
 
 
 def test_without_padding_and_flip_the_images_stay_as_they_are() -> None:
-    for batch in loader(padding=0, flip=False).epoch(0):
+    for batch in loader(crop=PaddedCrop(SIZE, 0, flip=False)).epoch(0):
         pixels = PIXELS[batch.labels].permute(0, 3, 1, 2)
         torch.testing.assert_close(batch.images, (pixels / 255 - 0.5) / 0.25)
 
@@ -108,10 +112,10 @@ def test_a_batch_larger_than_the_data_and_a_padding_larger_than_the_images_are_r
     with pytest.raises(UserError, match="batch_size=6 is larger than the training data: 5 images"):
         loader(batch_size=6)
     with pytest.raises(UserError, match=r"augment.padding=8 must be smaller than the images \(8 pixels\)"):
-        loader(padding=8)
+        loader(crop=PaddedCrop(SIZE, 8, flip=True))
 
 
-@pytest.mark.parametrize("settings", [{}, {"augmentations": 3}, {"padding": 0}])
+@pytest.mark.parametrize("settings", [{}, {"augmentations": 3}, {"crop": PaddedCrop(SIZE, 0, flip=True)}])
 def test_batches_that_are_brought_ahead_are_those_of_resident_images(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +147,6 @@ def test_an_epoch_taken_up_in_the_middle_goes_on_with_the_same_batches(resident:
         assert torch.equal(one.draws, other.draws)
 
 
-SIZE = (8, 8)
 RESIZED = ResizedCrop(SIZE, [0.08, 1.0], [0.75, 1.3333], flip=True)
 WAYS: dict[str, dict[str, object]] = {
     "resized": {"crop": RESIZED},
@@ -203,7 +206,7 @@ def test_an_epoch_of_any_augmentation_is_a_function_of_seed_and_epoch(way: str) 
 def test_processes_show_parts_of_the_batch_of_one_with_any_augmentation(way: str, processes: int) -> None:
     pixels = torch.randint(0, 256, (30, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     images = Images(pixels, torch.arange(30) % 5, tuple("abcde"))
-    settings = {"batch_size": 12, "mean": [0.5] * 3, "std": [0.25] * 3, "padding": 2, "flip": True, "seed": 0}
+    settings = {"batch_size": 12, "mean": [0.5] * 3, "std": [0.25] * 3, "crop": CROP, "seed": 0}
     settings |= {"augmentations": 2, **WAYS[way]}
     whole = list(TrainLoader(images, **settings).epoch(1))  # type: ignore[arg-type]
     parts = [

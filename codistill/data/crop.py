@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once: one gather crops uint8 images where they lie; flipped, then normalised."""
+"""Random crops of a whole batch at once: one gather cuts uint8 images where they lie, and some are mirrored."""
 
 from abc import ABC, abstractmethod
 
@@ -63,17 +63,6 @@ def crop_and_flip(
     )
     crops = windows[rows, top, left].view(-1, height, width, channels)
     return torch.where(mirrored[:, None, None, None], crops.flip(2), crops).permute(0, 3, 1, 2)
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, C, H, W) uint8 -> float with the given mean and std (C,), both in units of 1 = white.
-
-    Fast for images in channels-last memory order, which it keeps.
-    """
-    lines = images.permute(0, 2, 3, 1).flatten(2)  # (B, H, W * C): long contiguous lines, not runs of three values
-    width = images.shape[-1]
-    scaled = lines.float().mul_((1.0 / (255.0 * std)).repeat(width)).sub_((mean / std).repeat(width))
-    return scaled.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
 
 
 def _mirrored(length: int, padding: int, device: torch.device) -> Tensor:
