@@ -24,14 +24,14 @@ class Bins(NamedTuple):
     accuracy: Floats  # (M,) share that is right
 
 
-def confidence_bins(log_probabilities: Floats, labels: Integers, bins: int = BINS) -> Bins:
+def confidence_bins(log_probabilities: Floats, labels: Integers) -> Bins:
     """Log-probabilities (n, K) and labels (n,) -> what is in each bin; confidence is the largest probability."""
     confidence = np.exp(log_probabilities.max(axis=1))
     right = log_probabilities.argmax(axis=1) == labels
-    number = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    count = np.bincount(number, minlength=bins)
+    number = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    count = np.bincount(number, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(number, weights=of, minlength=bins) / count for of in (confidence, right)]
+        means = [np.bincount(number, weights=of, minlength=BINS) / count for of in (confidence, right)]
     return Bins(count, *means)
 
 

@@ -19,13 +19,13 @@ from sklearn.preprocessing import StandardScaler
 STEPS = 300  # of L-BFGS; more changes no digit that is shown
 
 
-def linear_probe(embeddings: NDArray[np.floating], labels: NDArray[np.integer], seed: int = 0) -> float | None:
+def linear_probe(embeddings: NDArray[np.floating], labels: NDArray[np.integer]) -> float | None:
     """Embeddings (n, D) of images with labels (n,) -> the share of images that the probe answers rightly.
 
     Multinomial logistic regression with an L2 penalty of 1 on standardised embeddings. None where a half would have
     images of fewer than two classes, or an embedding is not finite.
     """
-    second = halves(labels, seed)
+    second = halves(labels, seed=0)
     if not np.isfinite(embeddings).all() or any(len(np.unique(labels[half])) < 2 for half in (second, ~second)):
         return None
     right = 0

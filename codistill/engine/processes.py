@@ -88,9 +88,6 @@ class Processes:
         """What the main process's call returns, in all of them. Raises UserError in all processes if it does."""
         return call()
 
-    def wait(self) -> None:
-        """Until every process is here."""
-
     def __enter__(self) -> "Processes":
         return self
 

@@ -108,17 +108,18 @@ class Runtime:
         dtype = HALVES.get(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
-    def eager(self) -> AbstractContextManager[None]:
-        """In here nothing is compiled: for passes too few to be worth it."""
-        return torch.compiler.set_stance("force_eager")
-
     @contextmanager
     def only_looking(self, cohort: Cohort) -> Iterator[None]:
         """In here a cohort is evaluated: no gradients, nothing compiled. It is left in the mode it was in."""
         was_training = cohort.training
         cohort.eval()
         try:
-            with self.processes.whole_weights(cohort), torch.inference_mode(), self.autocast(), self.eager():
+            with (
+                self.processes.whole_weights(cohort),
+                torch.inference_mode(),
+                self.autocast(),
+                torch.compiler.set_stance("force_eager"),  # passes too few for compiling to be worth it
+            ):
                 yield
         finally:
             cohort.train(was_training)

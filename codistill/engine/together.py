@@ -91,14 +91,11 @@ class Together(Processes):
         dist.broadcast_object_list(found, 0)
         return found[0]
 
-    def wait(self) -> None:
-        self._accelerator.wait_for_everyone()
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.wait()  # nobody leaves while another still talks to it
+            self._accelerator.wait_for_everyone()  # nobody leaves while another still talks to it
         elif isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
             raise ProcessLost(
                 f"Process {self.rank} of {self.count} no longer reaches the others: one of them ended, or its network."
