@@ -83,7 +83,7 @@ def build(
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
     _check_labels_can_be_mixed(config, cohort)
     cohort = runtime.place(cohort, (3, *size))
-    losses = list(objective.table(dry_step(cohort, size, runtime)))
+    losses = list(objective.table(loss_names(cohort, size, runtime)))
     objective.check_heard(config.weights, losses)
     # Training starts from the same random state whatever was built: a method with more modules changes no dropout.
     # Each process has one of its own, or all would drop the same units of other images.
@@ -222,9 +222,11 @@ def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
         )
 
 
-def dry_step(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:
-    """Every loss that a step will have, from a forward pass that leaves no trace. Raises UserError for one that is not
-    a single number."""
+def loss_names(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:
+    """The name of every loss that a step will have, from a forward pass that leaves no trace.
+
+    Raises UserError for a loss that is not a single number.
+    """
     images = torch.zeros(2, 3, *size, device=runtime.device)
     labels = torch.zeros(2, dtype=torch.int64, device=runtime.device)
     cohort.eval()

@@ -31,7 +31,7 @@ from codistill.engine.snapshot import Origin, Snapshot
 from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.engine.uncompilable import uncompilable_explained
-from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, dry_step, fresh_student
+from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student, loss_names
 from codistill.finished import save_outputs
 from codistill.summary import summarise
 
@@ -82,7 +82,7 @@ def _train(
     config, cohort = experiment.config, experiment.cohort
     # Not before all have built everything: sharding is work that they do together.
     image_size = experiment.facts["image_size"]
-    processes.together(lambda: processes.shard(cohort, lambda: dry_step(cohort, image_size, experiment.runtime)))
+    processes.together(lambda: processes.shard(cohort, lambda: loss_names(cohort, image_size, experiment.runtime)))
     optimizer = experiment.runtime.optimizer(
         cohort, config.lr_factors, lr=config.optimizer.lr, **config.optimizer.settings
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from codistill import Batch, StudentOutput, StudentShape, Task, UserError
 from codistill.engine.runtime import Runtime
-from codistill.experiment import dry_step
+from codistill.experiment import loss_names
 from codistill.methods import METHODS
 from codistill.tasks import TASKS
 
@@ -96,7 +96,7 @@ def test_a_loss_of_several_numbers_is_named_before_training(
     monkeypatch.setitem(TASKS, "ones", partial(Ones, shape_of_loss=shape))
     cohort, _ = make_cohort({"a": "cnn", "b": "cnn"}, ["ones", None])
     with pytest.raises(UserError, match=f"Loss 'a/ones' should be a tensor that holds one number, is a tensor {told}"):
-        dry_step(cohort, (16, 16), Runtime(torch.device("cpu")))
+        loss_names(cohort, (16, 16), Runtime(torch.device("cpu")))
 
 
 def test_each_view_is_made_once_and_each_student_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:

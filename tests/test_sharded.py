@@ -25,7 +25,7 @@ from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.engine.sharded import blocks
 from codistill.engine.step import Step
-from codistill.experiment import dry_step
+from codistill.experiment import loss_names
 from codistill.methods import METHODS
 from codistill.methods.reliability import Reliability
 from codistill.models import MODELS
@@ -137,7 +137,7 @@ def evaluated_in_between(processes: Processes) -> list[Any]:
     """Accuracies of a sharded cohort before its first step and after it; of two processes, one has no images at all."""
     cohort, objective = make_cohort(THREE, ["rotation", None, None], "collaborative")
     runtime = Runtime(CPU, side_by_side=False, processes=processes)
-    processes.shard(cohort, lambda: dry_step(cohort, (SIZE, SIZE), runtime))
+    processes.shard(cohort, lambda: loss_names(cohort, (SIZE, SIZE), runtime))
     optimizer = runtime.optimizer(cohort, lr=LR)
     step = Step(cohort, objective, optimizer, runtime)
     found = []
@@ -156,7 +156,7 @@ def overflown(processes: Processes) -> tuple[int, bool]:
     """How many steps are skipped in fp16 where a gradient overflows in the part of the last process; who moved?"""
     cohort, objective = make_cohort(THREE, ["rotation", None, None], "dml")
     runtime = Runtime(CPU, "fp16", side_by_side=False, processes=processes)
-    processes.shard(cohort, lambda: dry_step(cohort, (SIZE, SIZE), runtime))
+    processes.shard(cohort, lambda: loss_names(cohort, (SIZE, SIZE), runtime))
     optimizer = runtime.optimizer(cohort, lr=LR)
     scaling = Scaling(optimizer, runtime)
     step = Step(cohort, objective, optimizer, runtime, scaling=scaling)
