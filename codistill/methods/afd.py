@@ -30,13 +30,10 @@ from torch.func import functional_call
 
 from codistill.batch import Batch
 from codistill.distill import KL
-from codistill.errors import unknown
 from codistill.method import Lesson, Method
 from codistill.methods.listen import Listen, everybody_else
 from codistill.student import StudentOutput, StudentShape
 from codistill.teacher import Taught, Teacher
-
-KL_FROM = ("previous", "everybody")
 
 
 def afd(
@@ -51,8 +48,6 @@ def afd(
     temperature: of the KL. adversarial: weight of fooling the discriminator. kl_from: whose predictions more than two
     students imitate: "previous", those of the one before in the ring, or "everybody", the others' on average.
     """
-    if kl_from not in KL_FROM:
-        raise unknown("kl_from", kl_from, KL_FROM)
     ring = previous_in_ring(list(shapes))
     speakers = everybody_else(list(shapes)) if kl_from == "everybody" else {i: [j] for i, j in ring.items()}
     return Method(

@@ -25,7 +25,7 @@ and the mixture of logits is a distribution all the same.
 """
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,6 @@ from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.distill import KL
-from codistill.errors import UserError, unknown
 from codistill.method import Lesson, Method
 from codistill.methods.settings import Decay
 from codistill.student import StudentOutput, StudentShape
@@ -166,12 +165,6 @@ def kdcl(
     error covariance of general, as a fraction of its mean diagonal. memory: of the running error covariance of
     general; 0.99 remembers about 100 steps.
     """
-    if ensemble not in get_args(Ensemble):
-        raise unknown("ensemble", ensemble, get_args(Ensemble))
-    if choose_per not in get_args(Choice):
-        raise unknown("choose_per", choose_per, get_args(Choice))
-    if ridge <= 0 or steps < 1 or not 0 <= memory < 1:
-        raise UserError(f"KDCL needs ridge > 0, steps >= 1 and 0 <= memory < 1, got {ridge}, {steps} and {memory}.")
     teacher = CollaborativeEnsemble(shapes, ensemble, choose_per, steps, ridge, memory)
     return Method(
         lessons={"ensemble": Lesson(teacher, {"kl": KL(temperature)})},

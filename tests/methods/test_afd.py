@@ -13,6 +13,7 @@ from cohorts import (
 )
 
 from codistill import StudentOutput, StudentShape, UserError
+from codistill.config import make_config
 from codistill.methods.afd import Adversaries, afd, fooling_loss, previous_in_ring, telling_apart_loss
 
 EQUAL = {"a": "resnet8", "b": "resnet8"}
@@ -106,8 +107,8 @@ def test_students_imitate_the_predictions_of_the_one_before_or_of_everybody(kl_f
 
 
 def test_an_unknown_kl_from_is_an_error() -> None:
-    with pytest.raises(UserError, match="previous"):
-        make_cohort(EQUAL, method=afd, kl_from="next")
+    with pytest.raises(UserError, match="kl_from should be 'previous' or 'everybody'"):
+        make_config({"method": {"name": "afd", "kl_from": "next"}})
 
 
 def test_students_are_trained_against_fixed_discriminators_and_discriminators_on_fixed_maps() -> None:

@@ -9,6 +9,7 @@ import torch
 from cohorts import CLASSES, assert_every_parameter_learns, gradients, make_batch, make_cohort
 
 from codistill import Method, StudentShape, UserError
+from codistill.config import make_config
 from codistill.methods.kdcl import Ensemble, error_covariance, general_weights, kdcl, linear_weights, minlogit, naive
 
 TWO = {"a": "resnet8", "b": "resnet8"}
@@ -245,11 +246,12 @@ def test_logits_far_apart_give_finite_targets() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ensemble": "minlogits"}, "Unknown ensemble 'minlogits'. Did you mean 'minlogit'"),
-        ({"choose_per": "epoch"}, "Unknown choose_per 'epoch'"),
-        ({"ridge": 0.0}, "ridge > 0"),
+        ({"ensemble": "minlogits"}, "ensemble should be 'naive', 'linear', 'minlogit' or 'general'"),
+        ({"choose_per": "epoch"}, "choose_per should be 'image' or 'batch'"),
+        ({"ridge": 0.0}, "ridge should be greater than 0"),
+        ({"memory": 1.0}, "memory should be less than 1"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        make_cohort(TWO, method=kdcl, **settings)
+        make_config({"method": {"name": "kdcl", **settings}})
