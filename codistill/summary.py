@@ -47,9 +47,8 @@ def summarise(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dic
 
 def _processor_seconds(recorder: Recorder, runtime: Runtime) -> float | None:
     """What training took of the processor; nothing on a GPU, nor where other processes worked too."""
-    seconds = recorder.clock.processor_seconds
-    known = seconds is not None and runtime.device.type == "cpu" and runtime.processes.count == 1
-    return round(seconds, 1) if seconds is not None and known else None
+    known = runtime.device.type == "cpu" and runtime.processes.count == 1
+    return round(recorder.clock.processor_seconds, 1) if known else None
 
 
 def _commit() -> str | None:

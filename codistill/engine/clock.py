@@ -11,10 +11,9 @@ class Clock:
     def __init__(self) -> None:
         self.steps = 0  # that took the seconds of training
         self.training_seconds = 0.0  # without evaluation and saving
-        # The same, of all threads of this process; None if a part of it is not known.
-        self.processor_seconds: float | None = 0.0
-        self.total_seconds = 0.0  # since the clock was made
-        self._counted = time.perf_counter()
+        self.processor_seconds = 0.0  # the same, of all threads of this process
+        self._earlier_seconds = 0.0  # in all, of the processes that were interrupted
+        self._made = time.perf_counter()
         self._began: tuple[float, float] | None = None  # by the wall and of the processor, if it goes
 
     @property
@@ -24,13 +23,18 @@ class Clock:
     def pause(self) -> None:
         """What comes now is no training."""
         self.training_seconds = self.training_so_far
-        if self.processor_seconds is not None and self._began is not None:
+        if self._began is not None:
             self.processor_seconds += time.process_time() - self._began[1]
         self._began = None
 
     def go_on(self) -> None:
         """Training begins or goes on."""
         self._began = time.perf_counter(), time.process_time()
+
+    @property
+    def total_seconds(self) -> float:
+        """Since the clock was made, those of earlier processes included: training and all else."""
+        return self._earlier_seconds + time.perf_counter() - self._made
 
     @property
     def training_so_far(self) -> float:
@@ -42,11 +46,8 @@ class Clock:
         """Of training so far; 0 if nothing was timed yet."""
         return self.steps / self.training_so_far if self.steps else 0.0
 
-    def state(self) -> dict[str, float | None]:
+    def state(self) -> dict[str, float]:
         """For a checkpoint."""
-        now = time.perf_counter()
-        self.total_seconds += now - self._counted
-        self._counted = now
         return {
             "steps_timed": self.steps,
             "training_seconds": self.training_seconds,
@@ -57,5 +58,5 @@ class Clock:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Count on from a checkpoint."""
         self.steps = state["steps_timed"]
-        self.training_seconds, self.total_seconds = state["training_seconds"], state["total_seconds"]
-        self.processor_seconds = state["processor_seconds"]
+        self.training_seconds, self.processor_seconds = state["training_seconds"], state["processor_seconds"]
+        self._earlier_seconds = state["total_seconds"]
