@@ -1,13 +1,14 @@
 """Timing of configurations: what is compared, and what comes out."""
 
 import json
+import os
 from itertools import islice
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from codistill.bench.bench import bench
+from codistill.bench.bench import LIBGOMP_SPINS, Worker, bench
 from codistill.bench.loops import Ours, PilImages, Plain
 from codistill.bench.worker import PARTS, losses
 from codistill.cli import app
@@ -86,3 +87,25 @@ def test_bench_prints_json_that_names_its_configuration() -> None:
     result = json.loads(found.stdout)
     assert result["config"]["method"]["name"] == "dml"
     assert result["rounds"] == 1
+
+
+@pytest.mark.parametrize("before", [None, "100"])
+def test_a_plain_loop_that_does_not_start_leaves_the_environment_as_it_was(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if before is not None:
+        monkeypatch.setenv("GOMP_SPINCOUNT", before)
+    inherited = []
+
+    def start(self: Worker, kind: str, config: RunConfig) -> None:
+        inherited.append(os.environ.get("GOMP_SPINCOUNT"))
+        if kind == "naive":
+            raise UserError("not enough memory")
+
+    monkeypatch.setattr(Worker, "__init__", start)
+    monkeypatch.setattr(Worker, "close", lambda self: None)
+    with pytest.raises(UserError, match="not enough memory"):
+        bench(config(), against_naive=True)
+    assert inherited == [before, LIBGOMP_SPINS]
+    assert os.environ.get("GOMP_SPINCOUNT") == before

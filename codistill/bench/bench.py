@@ -152,11 +152,13 @@ def _environment_of(kind: str) -> Iterator[None]:
     before = os.environ.get("GOMP_SPINCOUNT")
     if kind == "naive":
         os.environ["GOMP_SPINCOUNT"] = LIBGOMP_SPINS
-    yield
-    if before is None:
-        os.environ.pop("GOMP_SPINCOUNT", None)
-    else:
-        os.environ["GOMP_SPINCOUNT"] = before
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("GOMP_SPINCOUNT", None)
+        else:
+            os.environ["GOMP_SPINCOUNT"] = before
 
 
 @contextmanager

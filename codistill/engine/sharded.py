@@ -62,10 +62,12 @@ class Sharded(Together):
         for unit in units:
             unit.unshard()
         self._give_up_after_forward(module, False)
-        yield
-        self._give_up_after_forward(module, True)
-        for unit in units:
-            unit.reshard()
+        try:
+            yield
+        finally:
+            self._give_up_after_forward(module, True)
+            for unit in units:
+                unit.reshard()
 
     def whole(self, state: Any) -> Any:
         if isinstance(state, Mapping):
