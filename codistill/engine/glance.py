@@ -1,8 +1,10 @@
 """A look at a sample of the validation images after an epoch: what everybody answers, and how alike they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from codistill.cohort import Cohort
 from codistill.engine.runtime import Runtime
 
 
-class Glance(NamedTuple):
+@dataclass(frozen=True)
+class Glance:
     """What was seen, on the CPU, of the same n images."""
 
     answers: dict[str, Tensor]  # of each student, and of the teacher if one answers: (n,) classes
@@ -27,14 +30,20 @@ class Glance(NamedTuple):
         """student -> effective rank of its embeddings."""
         return {name: plain(effective_rank(own.numpy()), 3) for name, own in self.embeddings.items()}
 
+    @cached_property
+    def cka(self) -> dict[tuple[str, str], float]:
+        """Linear CKA of the embeddings of each two students."""
+        own = {name: embeddings.numpy() for name, embeddings in self.embeddings.items()}
+        return {(one, other): linear_cka(own[one], own[other]) for one, other in combinations(own, 2)}
+
     def diversity(self) -> dict[str, dict[str, Any]]:
         """``a/b`` -> linear CKA of the two students' embeddings, and the percentage of images they disagree on."""
         return {
             f"{one}/{other}": {
-                "cka": plain(linear_cka(self.embeddings[one].numpy(), self.embeddings[other].numpy()), 4),
+                "cka": plain(cka, 4),
                 "disagreement": plain(100 * disagreement(self.answers[one].numpy(), self.answers[other].numpy()), 2),
             }
-            for one, other in combinations(self.embeddings, 2)
+            for (one, other), cka in self.cka.items()
         }
 
 

@@ -10,12 +10,10 @@ would give such a sign, they are not looked for.
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from codistill.analysis.cka import linear_cka
 from codistill.engine.glance import Glance
 
 FEWEST_IMAGES = 100  # n images of width D look alike by chance: CKA of Gaussian noise is about D / (n + D)
@@ -72,7 +70,7 @@ class Health:
         return found
 
     def _collapsed(self, seen: Glance) -> dict[str, str]:
-        found, labels, embeddings = {}, seen.labels, seen.embeddings
+        found, labels = {}, seen.labels
         for name in self._students:
             given = seen.answers[name]
             if (answer := constant_answer(given, labels)) is not None:
@@ -80,8 +78,8 @@ class Health:
                     f"student '{name}' answers '{self._class_names[answer]}' for {int((given == answer).sum()):,} of "
                     f"{len(labels):,} validation images. {_MEND}"
                 )
-        for one, other in combinations(embeddings, 2):
-            if (alike := linear_cka(embeddings[one].numpy(), embeddings[other].numpy())) > ALIKE:
+        for (one, other), alike in seen.cka.items():
+            if alike > ALIKE:
                 found[f"alike {one} {other}"] = (
                     f"students '{one}' and '{other}' have become alike (linear CKA of their embeddings {alike:.3f}): "
                     "they have little left to teach each other. Other models or tasks, or lower weights of the losses "

@@ -46,5 +46,5 @@ def test_a_checkpoint_within_the_first_epoch_holds_none() -> None:
     answers = Answers(10)
     answers.restore(Answers(10).state())
     assert answers.state() == {}
-    answers.add(5, seen(1, 2, 3)._replace(labels=torch.tensor([1, 2, 3])))
+    answers.add(5, Glance({"a": torch.tensor([1, 2, 3])}, {}, torch.tensor([1, 2, 3])))
     assert answers.state()["epochs"].tolist() == [5]
