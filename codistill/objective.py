@@ -72,7 +72,7 @@ class Objective:
         return {name: self._weight_of(name) for name in names}
 
     def check_heard(self, keys: Iterable[str], names: Iterable[str]) -> None:
-        """Raises UserError for the first of these keys that weighs none of ``names``, as later ones match all of it."""
+        """Raises UserError for the first of ``keys`` that sets no weight: later ones match all losses it matches."""
         names = list(names)
         heard = {self._key_of(name) for name in names}
         for key in keys:

@@ -116,7 +116,11 @@ class TrainLoader:
             yield _Drawn(augmentations, draws, self._mixing.draw(for_mixing, self.size) if self._mixing else None)
 
     def _shown(self, of_batch: Tensor) -> Tensor:
-        """This process's part; to be mixed with, the one before its first too (for the first, the last)."""
+        """This process's part of what is given for a whole batch.
+
+        Each image is mixed with the one before it. So with mixing, the element before the part comes first too; before
+        the batch's first one, that is its last.
+        """
         part = of_batch[self._part]
         if self._mixing is None:
             return part

@@ -23,9 +23,10 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """The contrary: what holds few weights at a time gains nothing if the memory of the others is kept.
+    """Give large pieces back to the system as soon as they are freed.
 
-    M_MMAP_THRESHOLD = 128 KiB, where it starts, and no longer adapts.
+    For sharded parameters: most weights are in memory only while their block computes, and to keep their memory would
+    undo that. M_MMAP_THRESHOLD = 128 KiB is glibc's first value; to set it keeps glibc from raising it.
     """
     if _is_glibc():
         ctypes.CDLL(None).mallopt(-3, 2**17)

@@ -16,8 +16,11 @@ def is_main() -> bool:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process. Where it was joined with others, at once: what their threads do while Python takes itself
-    down now and then aborts a process that was done, and its launcher would take that for a failure."""
+    """End this process with an exit code.
+
+    Where it was joined with others it ends at once, without Python's own clean-up: during that, threads of
+    torch.distributed sometimes abort a process whose work is done, and the launcher would call the job failed.
+    """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         sys.stdout.flush()
