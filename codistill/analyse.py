@@ -63,6 +63,8 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto", control: P
         raise UserError(f"'{run}' has no validation images (data.validation=0). Use --data test.")
     folder = RunFolder(run)
     raw, unsaved = _raw(experiment, folder, split, summary.get("sha256", {}))
+    if not np.array_equal(raw.labels, loader.images.labels):  # a run of an earlier version, which rebuild cannot tell
+        raise UserError(f"'{run}/outputs' holds answers to other {split} images than the data has now. Put them back.")
     found = {
         "version": VERSION,
         "codistill": __version__,

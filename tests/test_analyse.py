@@ -245,6 +245,17 @@ def test_raw_material_of_other_weights_is_made_anew(trained: Path, tmp_path: Pat
     assert analyse_run(run)["students"] == found["students"]
 
 
+def test_raw_material_with_other_labels_than_the_data_has_is_refused(trained: Path, tmp_path: Path) -> None:
+    run = copy(trained, tmp_path / "run")
+    path = run / "outputs" / "test.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    save_file({**tensors, "labels": 9 - tensors["labels"]}, path, about)
+    with pytest.raises(UserError, match="holds answers to other test images than the data has now"):
+        analyse_run(run)
+
+
 def test_damaged_raw_material_is_named(trained: Path, tmp_path: Path) -> None:
     run = copy(trained, tmp_path / "run")
     path = run / "outputs" / "test.safetensors"
