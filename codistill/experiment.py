@@ -18,6 +18,7 @@ from codistill.data import (
     augmentation,
     channel_statistics,
     fingerprint,
+    fingerprints,
     open_source,
     padded_bytes,
     prepare,
@@ -45,7 +46,8 @@ class Experiment:
     cohort: Cohort
     objective: Objective
     train_images: Images
-    fingerprint: str  # of the training images
+    fingerprint: str  # of the training images, as runs of earlier versions know it
+    fingerprints: dict[str, str]  # of the images of each split
     loader: TrainLoader
     validation: EvaluationLoader | None
     test: EvaluationLoader
@@ -149,6 +151,7 @@ def build(
         objective,
         splits.train,
         fingerprint(splits.train, mean, std),
+        fingerprints(splits),
         loader,
         validation,
         test,

@@ -6,6 +6,7 @@ from typing import Any
 
 from codistill import run_files
 from codistill.config import RunConfig, make_config
+from codistill.data import changed_splits
 from codistill.engine import outputs
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.run_folder import RunFolder
@@ -33,7 +34,7 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
     experiment = build(config, pretrained=False)
     built, checkpoint = "the run's config.yaml", folder.load_checkpoint()
-    _check_data(experiment, folder, summary, checkpoint["data"])
+    _check_data(experiment, folder, summary, checkpoint)
     load_weights(experiment.cohort, checkpoint["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():
         load_weights(student, folder.load_student(name), f"{run}/students/{name}.safetensors", built)
@@ -55,7 +56,7 @@ def save_outputs(experiment: Experiment, folder: RunFolder, split: str, digests:
     folder.save_outputs(split, outputs.collect(cohort, loader, experiment.runtime), about)
 
 
-def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, Any], fingerprint: str) -> None:
+def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, Any], checkpoint: dict[str, Any]) -> None:
     """Raises UserError, naming what differs, unless the data are those of the run.
 
     What an altered file of a student no longer says is passed over: its checksum is looked at next.
@@ -63,14 +64,18 @@ def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, An
     then = folder.student_facts(next(iter(experiment.cohort.students)))
     now = {key: list(value) if isinstance(value, tuple) else value for key, value in experiment.facts.items()}
     images = experiment.sizes
+    others = changed_splits(checkpoint.get("fingerprints", {}), experiment.fingerprints)
+    if checkpoint["data"] != experiment.fingerprint and "train" not in others:
+        others = ["train", *others]
     if now["class_names"] != then.get("class_names", now["class_names"]):
         names = [", ".join(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
         found = "its classes were {}, and are {}".format(*names)
     elif (before := summary["images"]) != images:
         counts = (", ".join(f"{count:,} {split}" for split, count in of.items()) for of in (before, images))
         found = "there were {} images, and are {}".format(*counts)
-    elif any(now[key] != then.get(key, now[key]) for key in now) or fingerprint != experiment.fingerprint:
-        found = "there are as many images, of the same classes, but others, or another Pillow decodes them otherwise"
+    elif others or any(now[key] != then.get(key, now[key]) for key in now):
+        found = f"there are as many images, of the same classes, but others in {' and '.join(others) or 'train'}, or "
+        found += "another Pillow decodes them otherwise"
     else:
         return
     raise UserError(

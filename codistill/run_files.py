@@ -54,7 +54,8 @@ def read_summary(run: Path) -> dict[str, Any]:
     summary = _mapping(run, "summary.json", json.loads, _SUMMARY)
     # Later additions, which summaries of earlier versions lack; null where there were no validation images.
     times = {"training_seconds": _NUMBER, "processor_seconds": _NUMBER}
-    later = {"test_accuracy_selected": _ACCURACY, "forward_passes": dict, "processes": int, "fingerprint": str, **times}
+    images = {"fingerprint": str, "fingerprints": dict}
+    later = {"test_accuracy_selected": _ACCURACY, "forward_passes": dict, "processes": int, **images, **times}
     known = {key: kind for key, kind in later.items() if summary.get(key) is not None}
     if wrong := list(misfits(summary, known)):
         raise UserError(f"'{run}/summary.json' is damaged: {', '.join(wrong)} holds another kind of value.")

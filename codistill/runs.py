@@ -91,7 +91,8 @@ def _train(
     stop = StopRequest(display.note, patient=processes.count > 1)
     class_names = experiment.facts["class_names"]
     answers = Answers(len(class_names))
-    origin = Origin(folder.path, config.to_yaml(), config.data.name, experiment.fingerprint)
+    prints = experiment.fingerprint, experiment.fingerprints
+    origin = Origin(folder.path, config.to_yaml(), config.data.name, *prints)
     recorder = Recorder(
         Timetable(config.epochs, steps, config.batch_size, config.log_every, config.save_minutes),
         folder,

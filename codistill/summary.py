@@ -27,6 +27,7 @@ def summarise(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dic
         "forward_passes": {name: sum(views.values()) for name, views in experiment.cohort.views_of.items()},
         "images": experiment.sizes,
         "fingerprint": experiment.fingerprint,
+        "fingerprints": experiment.fingerprints,
         "images_per_second": round(recorder.images_per_second, 1),
         "peak_memory_bytes": runtime.peak_memory_bytes(),
         "seconds": round(recorder.clock.total_seconds, 1),

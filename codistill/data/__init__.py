@@ -11,7 +11,7 @@ from codistill.data.prepare import prepare, superclasses, test_origin
 from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
 from codistill.data.synthetic import Synthetic
-from codistill.data.telltales import fingerprint, imbalance, is_grey, some_names
+from codistill.data.telltales import changed_splits, fingerprint, fingerprints, imbalance, is_grey, some_names
 from codistill.errors import UserError
 
 SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits, "synthetic": Synthetic}
@@ -35,8 +35,10 @@ __all__ = [
     "Splits",
     "TrainLoader",
     "augmentation",
+    "changed_splits",
     "channel_statistics",
     "fingerprint",
+    "fingerprints",
     "imbalance",
     "is_grey",
     "open_source",

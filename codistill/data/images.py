@@ -55,7 +55,8 @@ def gather(images: Iterable[Tensor], count: int) -> Tensor:
     return pixels
 
 
-def _chunks(pixels: Tensor) -> tuple[Tensor, ...]:
+def chunks(pixels: Tensor) -> tuple[Tensor, ...]:
+    """Parts of (n, H, W, 3) that are small enough to be copied or converted."""
     return pixels.split(max(1, _CHUNK_BYTES // max(1, pixels[:1].numel())))
 
 
@@ -76,7 +77,7 @@ def channel_statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
     """
     values = np.arange(256) / 255.0
     counts = np.zeros((pixels.shape[-1], 256), dtype=np.int64)
-    for chunk in _chunks(pixels):
+    for chunk in chunks(pixels):
         for channel, of_channel in enumerate(counts):
             of_channel += np.bincount(chunk[..., channel].reshape(-1).numpy(), minlength=256)
     means = [float(np.average(values, weights=of_channel)) for of_channel in counts]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from codistill.cohort import Cohort
+from codistill.data.telltales import changed_splits
 from codistill.engine.meter import Meter
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
@@ -23,6 +24,7 @@ class Origin(NamedTuple):
     config_yaml: str  # the complete configuration
     data: str  # its name
     fingerprint: str  # of the training images
+    fingerprints: Mapping[str, str]  # of each split
 
 
 class Snapshot:
@@ -46,6 +48,7 @@ class Snapshot:
             "scaling": self._scaling.state(),
             "config": self._origin.config_yaml,
             "data": self._origin.fingerprint,
+            "fingerprints": dict(self._origin.fingerprints),
         }
 
     def put_back(self, state: Mapping[str, Any], meters: Mapping[str, Meter]) -> None:
@@ -63,16 +66,19 @@ class Snapshot:
             meter.restore(own["meters"][name], self._runtime.device)
 
     def _check(self, state: Mapping[str, Any]) -> None:
-        run, config_yaml, data, fingerprint = self._origin
+        run, config_yaml, data, fingerprint, fingerprints = self._origin
         if differing := differing_keys(config_yaml, state["config"]):
             raise UserError(
                 f"The configuration in '{run}' is not the one that its checkpoint was trained with: it "
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        if state["data"] != fingerprint:
+        changed = changed_splits(state.get("fingerprints", {}), fingerprints)
+        training = state["data"] != fingerprint or "train" in changed
+        if training or changed:
+            named = "training" if training else " and ".join(changed)
             raise UserError(
-                f"The training images of data '{data}' are not those that the run in '{run}' began with: "
+                f"The {named} images of data '{data}' are not those that the run in '{run}' began with: "
                 "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
                 "Put the data back, or start another run."
             )

@@ -199,16 +199,19 @@ def _name(group: Sequence[tuple[Path, int]]) -> str:
 
 
 def _check_data(runs: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:
-    """What is called the same must be the same; runs of earlier versions know no fingerprint of their images."""
+    """What is called the same must be the same; runs of earlier versions know fewer fingerprints of it, or none."""
     seen: dict[tuple[str, str], tuple[Path, Any]] = {}
     for run, config, summary in runs:
         data = {key: value for key, value in config.get("data", {}).items() if key != "cache"}
-        for key in ("images", "fingerprint"):
-            if (now := summary.get(key)) is not None:
+        known = {"images": summary.get("images"), "training images": summary.get("fingerprint")}
+        for split, own in (summary.get("fingerprints") or {}).items():
+            known["all training images" if split == "train" else f"{split} images"] = own
+        for key, now in known.items():
+            if now is not None:
                 other, before = seen.setdefault((key, yaml.safe_dump(data)), (run, now))
                 if now != before:
                     raise UserError(
-                        f"'{other}' and '{run}' have the same settings of data, but not the same images: they changed "
+                        f"'{other}' and '{run}' have the same settings of data, but not the same {key}: they changed "
                         "in between. Compare runs on the same images."
                     )
 

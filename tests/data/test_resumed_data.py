@@ -11,8 +11,10 @@ from odd_files import encode, noise, write_class_folders
 
 from codistill import finished, runs
 from codistill.config import make_config
+from codistill.engine import checkpoint
 from codistill.engine.recorder import Recorder
 from codistill.errors import UserError
+from codistill.report.compare import compare
 
 SETTINGS: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},
@@ -81,7 +83,7 @@ def test_a_finished_run_is_measured_on_its_own_data_alone() -> None:
     image = next(first.iterdir())
     kept = image.read_bytes()
     image.write_bytes(encode(noise(1000)))
-    refused("there are as many images, of the same classes, but others")
+    refused("there are as many images, of the same classes, but others in train")
     image.write_bytes(kept)
     finished.evaluate_run("run")
 
@@ -96,3 +98,50 @@ def test_a_run_is_not_resumed_on_other_images_than_it_began_with(monkeypatch: py
     assert (run / "checkpoint.pt").read_bytes() == before
     write_class_folders("data", count=20)  # as they were, but for their times
     runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+
+
+def with_test_folders() -> dict[str, Any]:
+    """Settings of a run, on data that has a test split of its own."""
+    write_class_folders("split/train", count=20)
+    write_class_folders("split/test", count=10)
+    return {**SETTINGS, "data": {"name": "./split", "validation": 0.2}, "epochs": 1}
+
+
+def exchange(folder: str) -> None:
+    """Swap an image of each class, so that counts, labels, mean and std stay."""
+    cat, dog = (Path(folder, name, "7.png") for name in ("cat", "dog"))
+    content = cat.read_bytes()
+    cat.write_bytes(dog.read_bytes())
+    dog.write_bytes(content)
+
+
+def test_a_finished_run_is_not_measured_where_test_images_changed_their_labels() -> None:
+    runs.train(make_config(with_test_folders()), Path("run"), Silent())
+    finished.evaluate_run("run")
+    exchange("split/test")
+    with pytest.raises(UserError, match=r"changed since the run in 'run' was trained: .* others in test, or another"):
+        finished.evaluate_run("run")
+    exchange("split/test")
+    finished.evaluate_run("run")
+
+
+def test_a_run_is_not_resumed_where_test_images_changed_and_one_of_an_earlier_version_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = killed_after_an_epoch(with_test_folders(), monkeypatch)
+    exchange("split/test")
+    with pytest.raises(UserError, match=r"The test images of data './split' are not those that the run in 'run' began"):
+        runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+    state = checkpoint.read(run / "checkpoint.pt")
+    del state["fingerprints"]
+    (run / "checkpoint.pt").write_bytes(checkpoint.seal(state))
+    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+
+
+def test_runs_between_which_labels_of_test_images_were_exchanged_are_not_compared() -> None:
+    config = with_test_folders()
+    for name, method in (("alone", "independent"), ("together", "dml")):
+        runs.train(make_config({**config, "method": method}), Path(name), Silent())
+        exchange("split/test")
+    with pytest.raises(UserError, match=r"'alone' and 'together' have the same settings of data, .* test images"):
+        compare([Path("alone"), Path("together")])

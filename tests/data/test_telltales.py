@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from codistill.config import make_config
-from codistill.data import Images, fingerprint, imbalance, is_grey, some_names
+from codistill.data import Images, Splits, changed_splits, fingerprint, fingerprints, imbalance, is_grey, some_names
 from codistill.data.images import channel_statistics
 from codistill.experiment import build
 
@@ -54,6 +54,41 @@ def test_a_fingerprint_knows_of_every_pixel_label_and_class_name(row: int) -> No
         Images(one.pixels, one.labels, ("ash", "elm", "fir")),
     ]
     assert len({of(one), *map(of, changed)}) == 4
+
+
+def test_every_split_has_a_fingerprint_that_knows_of_its_pixels_their_order_labels_and_class_names() -> None:
+    train, one = images([0, 1, 2]), images([0] * 300 + [1] * 300)
+    pixels, exchanged, labels = one.pixels.clone(), one.pixels.clone(), one.labels.clone()
+    pixels[7, 2, 1, 0] ^= 1
+    exchanged[[7, 307]] = exchanged[[307, 7]]  # labels, mean, std and the sample are as before
+    labels[7] = 1
+    changed = [
+        Images(pixels, one.labels, one.class_names),
+        Images(exchanged, one.labels, one.class_names),
+        Images(one.pixels, labels, one.class_names),
+        Images(one.pixels, one.labels, ("ash", "elm", "fir")),
+    ]
+    before = fingerprints(Splits(train, None, one))
+    assert list(before) == ["train", "test"]
+    assert fingerprints(Splits(train, None, Images(one.pixels.clone(), one.labels, one.class_names))) == before
+    for other in changed:
+        assert changed_splits(before, fingerprints(Splits(train, None, other))) == ["test"]
+        assert changed_splits({}, fingerprints(Splits(train, None, other))) == []  # an earlier version knew none
+    assert changed_splits(fingerprints(Splits(train, one, one)), fingerprints(Splits(train, changed[1], one))) == [
+        "validation"
+    ]
+
+
+def test_of_large_data_a_fingerprint_knows_of_lines_of_every_image() -> None:
+    one = images([0] * 300 + [1] * 300)
+    some = {"most": one.pixels.numel() // 2}
+    exchanged, between = one.pixels.clone(), one.pixels.clone()
+    exchanged[[7, 307]] = exchanged[[307, 7]]
+    between[7, 1] ^= 1
+    before = fingerprints(Splits(one, None, one), **some)
+    for pixels, found in ((exchanged, ["train"]), (between, [])):
+        other = Images(pixels, one.labels, one.class_names)
+        assert changed_splits(before, fingerprints(Splits(other, None, one), **some)) == found
 
 
 def test_the_first_classes_are_shown_in_one_short_line() -> None:

@@ -180,7 +180,21 @@ def test_runs_on_images_that_changed_in_between_are_refused(tmp_path: Path) -> N
         for seed, (name, images) in enumerate((("earlier", None), ("first", "f1"), ("second", "f1"), ("third", "f3")))
     ]
     assert compare(runs[:3]).rows[0].seeds == [0, 1, 2]
-    with pytest.raises(UserError, match=r"first' and .*third' have the same settings of data, but not the same images"):
+    with pytest.raises(UserError, match=r"first' and .*third' have the same settings of data, but not the same train"):
+        compare(runs)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_runs_whose_images_of_any_split_changed_in_between_are_refused(tmp_path: Path, split: str) -> None:
+    whole = {"train": "f1", "validation": "f2", "test": "f3"}
+    known = {"earlier": {}, "first": {"fingerprints": whole}, "other": {"fingerprints": {**whole, split: "f4"}}}
+    runs = [
+        write_run(tmp_path / name, 50, 50, {"fingerprint": "f", **more}, data={"name": "photos"}, seed=seed)
+        for seed, (name, more) in enumerate(known.items())
+    ]
+    assert compare(runs[:2]).rows[0].seeds == [0, 1]
+    named = "training" if split == "train" else split
+    with pytest.raises(UserError, match=rf"first' and .*other' have the same settings of data, .* {named} images"):
         compare(runs)
 
 
