@@ -13,6 +13,7 @@ from codistill.errors import UserError
 from codistill.report.terms import comparable, differing, flatten, shown, terms_of, weights_alone
 
 ALONE = "independent"  # the method in which nobody teaches: the control
+_Run = tuple[Path, dict[str, Any], dict[str, Any]]  # its folder, configuration and summary
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d{6}_\d{3}_")  # how a run begins that was given no name
 
 
@@ -81,14 +82,15 @@ class Comparison(NamedTuple):
 
 def compare(runs: Sequence[Path]) -> Comparison:
     """Read and group runs. Raises UserError for a folder that is no finished run, and for the same seed twice."""
-    groups: dict[str, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
-    for run in runs:
-        config, summary = run_files.read_config(run), run_files.read_summary(run)
+    read = [(run, run_files.read_config(run), run_files.read_summary(run)) for run in runs]
+    for run, config, summary in read:
         if set(config["students"]) != set(summary["test_accuracy"]["students"]):
             raise UserError(f"'{run}': config.yaml and summary.json name different students. One is of another run.")
+    _check_data(read)
+    groups: dict[str, list[_Run]] = {}
+    for run, config, summary in _with_one_name(read):
         shared = yaml.safe_dump(comparable(config, summary.get("processes", 1)))
         groups.setdefault(shared, []).append((run, config, summary))
-    _check_data([run for group in groups.values() for run in group])
     for group in groups.values():
         _check_seeds(group)
     names = _names([[(run, config["seed"]) for run, config, _ in group] for group in groups.values()])
@@ -138,7 +140,7 @@ def _with_settings(rows: Sequence[Row]) -> list[Row]:
     return [row._replace(settings=shown(row.flat, keys)) for row in rows]
 
 
-def _row(name: str, group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> Row:
+def _row(name: str, group: list[_Run]) -> Row:
     group = sorted(group, key=lambda run: run[2]["seed"])
     config, summaries = group[0][1], [summary for _, _, summary in group]
     flat = flatten(comparable(config, summaries[0].get("processes", 1)))
@@ -198,7 +200,19 @@ def _name(group: Sequence[tuple[Path, int]]) -> str:
     return ", ".join(dict.fromkeys(stems))
 
 
-def _check_data(runs: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:
+def _with_one_name(runs: Sequence[_Run]) -> list[_Run]:
+    """Data whose images are the same in all splits go by the name of the first, however that of others is spelled."""
+    names: dict[str, Any] = {}
+    found = []
+    for run, config, summary in runs:
+        if (images := summary.get("fingerprints")) and "data" in config:
+            name = names.setdefault(yaml.safe_dump(images), config["data"].get("name"))
+            config = {**config, "data": {**config["data"], "name": name}}
+        found.append((run, config, summary))
+    return found
+
+
+def _check_data(runs: Sequence[_Run]) -> None:
     """What is called the same must be the same; runs of earlier versions know fewer fingerprints of it, or none."""
     seen: dict[tuple[str, str], tuple[Path, Any]] = {}
     for run, config, summary in runs:
@@ -216,7 +230,7 @@ def _check_data(runs: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> 
                     )
 
 
-def _check_seeds(group: list[tuple[Path, dict[str, Any], dict[str, Any]]]) -> None:
+def _check_seeds(group: list[_Run]) -> None:
     seen: dict[int, Path] = {}
     for run, config, _ in group:
         if config["seed"] in seen:

@@ -198,6 +198,21 @@ def test_runs_whose_images_of_any_split_changed_in_between_are_refused(tmp_path:
         compare(runs)
 
 
+def test_the_same_images_under_two_names_are_the_same_data_and_other_images_are_not(tmp_path: Path) -> None:
+    same, other = ({"fingerprints": {"train": "f1", "test": test}} for test in ("f2", "f3"))
+    runs = [
+        write_run(tmp_path / "alone-seed0", 50, 50, same, data={"name": "clean"}, method=ALONE),
+        write_run(tmp_path / "dml-seed0", 51, 51, same, data={"name": "./clean/"}),
+        write_run(tmp_path / "dml-seed1", 52, 52, same, seed=1, data={"name": "clean"}),
+        write_run(tmp_path / "hot-seed0", 53, 53, other, data={"name": "./clean"}),
+        write_run(tmp_path / "earlier-seed0", 54, 54, data={"name": "./clean/"}),
+    ]
+    found = compare(runs)
+    assert [[row.seeds for row in block.rows] for block in found.blocks] == [[[0], [0, 1]], [[0]], [[0]]]
+    assert found.differing_terms == ["data.name"]
+    assert compare(runs[:3]).differing_terms == []
+
+
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "one", 1, 1), write_run(tmp_path / "copy", 1, 1)]
     with pytest.raises(UserError, match=r"one' and '.*copy' are the same run \(seed 0\)"):
