@@ -198,6 +198,17 @@ def csv_folder() -> None:
     shutil.move("list.csv", "data/labels.csv")
 
 
+def csv_splits(**lines: list[str]) -> Callable[[], object]:
+    """A folder of CSV files, one for each split, beside the class folders that they list."""
+
+    def make() -> None:
+        write_class_folders("data", ["cat", "dog"])
+        for split, listed in lines.items():
+            Path("data", f"{split}.csv").write_text("\n".join(["file,label", *listed]))
+
+    return make
+
+
 GOOD_LINES = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(10)]
 TINY = encode(noise())
 FILES = [
@@ -247,6 +258,20 @@ FILES = [
         "list.csv",
         listing("file,label", *GOOD_LINES, "./cat/0.png,dog"),
         "'list.csv', line 22: './cat/0.png' is in line 2 already",
+    ),
+    given(
+        "an image of two CSV files",
+        "./data",
+        csv_splits(train=GOOD_LINES, test=[f"./{line}" for line in GOOD_LINES[1::3]]),
+        "data/test.csv', line 2: '",
+        "data/cat/1.png' is in line 3 of 'data/train.csv' already. Leave one out",
+    ),
+    given(
+        "an image of two CSV files that are not train",
+        "./data",
+        csv_splits(train=GOOD_LINES[2:], val=GOOD_LINES[:2], test=GOOD_LINES[1:2]),
+        "data/test.csv', line 2: '",
+        "data/cat/1.png' is in line 3 of 'data/val.csv' already",
     ),
     given(
         "a column of splits",

@@ -5,8 +5,9 @@ if writing them again gives the same words. The column of images is found by the
 """
 
 import csv
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ class Table(NamedTuple):
 
     columns: dict[str, list[str]]
     image: str
+    lines: dict[str, int]  # of each image, in their order, by the file that it is behind all links
 
 
 def read_csv(path: Path) -> Table:
@@ -49,18 +51,30 @@ def read_csv(path: Path) -> Table:
     for (number, _), cell, file in zip(rows, columns[image], paths, strict=True):
         if not os.path.isfile(file):
             raise UserError(f"'{path}', line {number}: there is no file '{cell}' (paths are relative to the CSV file).")
-    _check_once(path, [number for number, _ in rows], columns[image], paths)
+    first = _lines_of_images(path, [number for number, _ in rows], columns[image], paths)
     _check_splits(path, columns)
-    return Table({**columns, image: paths}, image)
+    return Table({**columns, image: paths}, image, first)
 
 
-def _check_once(path: Path, numbers: list[int], cells: list[str], files: list[str]) -> None:
+def check_apart(paths: Mapping[str, Path], tables: Mapping[str, Table]) -> None:
+    """Raises UserError for an image that the files of two splits list: it would be trained on and tested with."""
+    for one, other in itertools.combinations(tables, 2):
+        for file, number in tables[other].lines.items():
+            if file in tables[one].lines:
+                raise UserError(
+                    f"'{paths[other]}', line {number}: '{file}' is in line {tables[one].lines[file]} of '{paths[one]}' "
+                    "already. Leave one out."
+                )
+
+
+def _lines_of_images(path: Path, numbers: list[int], cells: list[str], files: list[str]) -> dict[str, int]:
     """Raises UserError for an image that is listed twice: it could be trained on and tested with."""
     first: dict[str, int] = {}
     for number, cell, file in zip(numbers, cells, map(os.path.realpath, files), strict=True):
         if file in first:
             raise UserError(f"'{path}', line {number}: '{cell}' is in line {first[file]} already. Leave one out.")
         first[file] = number
+    return first
 
 
 def _check_splits(path: Path, columns: dict[str, list[str]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codistill.data.csv_file import kind_of, read_csv
+from codistill.data.csv_file import check_apart, kind_of, read_csv
 from codistill.data.folder import (
     BUILDERS,
     FILE_ENDINGS,
@@ -142,9 +142,10 @@ def _from_tables(paths: Mapping[str, Path]) -> Local:
                 f"'{paths[split]}' has the columns {', '.join(table.columns)}, and '{paths['train']}' has "
                 f"{', '.join(names)}: give all of them the same."
             )
+    check_apart(paths, tables)
     kinds = {name: kind_of(cell for table in tables.values() for cell in table.columns[name]) for name in names}
     splits, files = {}, [*paths.values()]
-    for split, (columns, image) in tables.items():
+    for split, (columns, image, _) in tables.items():
         cells = {name: [kinds[name](cell) if cell else None for cell in columns[name]] for name in names}
         splits[split] = datasets.Dataset.from_dict(cells).cast_column(image, datasets.Image(decode=False))
         files += map(Path, columns[image])
