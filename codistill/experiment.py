@@ -22,6 +22,7 @@ from codistill.data import (
     open_source,
     padded_bytes,
     prepare,
+    repeated_pictures,
     some_names,
     superclasses,
     test_origin,
@@ -140,6 +141,7 @@ def build(
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
     warnings = [
         *source.warnings,
+        *repeated_pictures(splits, source),
         *warnings_of_data(splits.train, cohort, config.order),
         *warnings_of_cohort(cohort, runtime),
         *warnings_of_optimizer(config.optimizer),

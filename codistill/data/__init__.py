@@ -8,6 +8,7 @@ from codistill.data.hub import HubData
 from codistill.data.images import Images, Splits, channel_statistics
 from codistill.data.loader import EvaluationLoader, TrainLoader
 from codistill.data.prepare import prepare, superclasses, test_origin
+from codistill.data.repeated import repeated_pictures
 from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
 from codistill.data.synthetic import Synthetic
@@ -44,6 +45,7 @@ __all__ = [
     "open_source",
     "padded_bytes",
     "prepare",
+    "repeated_pictures",
     "some_names",
     "test_origin",
     "superclasses",

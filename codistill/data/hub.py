@@ -20,7 +20,14 @@ from torch import Tensor
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
 from codistill.data.columns import image_column, label_column, label_columns, no_labels, sorted_values
-from codistill.data.folder import beside_folders, check_class_folders, check_one_folder_each, files_left_out, local_data
+from codistill.data.folder import (
+    beside_folders,
+    check_class_folders,
+    check_one_folder_each,
+    files_left_out,
+    local_data,
+    readable,
+)
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
 from codistill.data.local import SPLITS, Local, explained, known_splits, load_local, of_a_folder
@@ -91,6 +98,16 @@ class HubData(Source):
         how = resize if image_size is not None else ""
         contents = Contents(data, state, split, self._image, order, image_size, how)
         return cached(contents, images, len(rows))
+
+    def place(self, split: str, row: int) -> str:
+        cell = self._splits[split][row][self._image]
+        if self._path is None or cell is None or cell["bytes"] is not None:
+            return super().place(split, row)
+        folder = self._path if self._path.is_dir() else self._path.parent
+        file = Path(cell["path"])
+        for above in (folder.absolute(), folder.resolve()):
+            file = file.relative_to(above) if file.is_relative_to(above) else file
+        return f"'{readable(file)}'"
 
     def _decoded(self, split: str, rows: Rows, image_size: int | None, resize: str) -> Iterator[Tensor]:
         """(H, W, 3) uint8 of each row in turn."""

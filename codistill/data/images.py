@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codistill.data.source import Part
 from codistill.pixels.resize import resize as resize_image
 
 SMALLEST = 4  # pixels: students halve the sides of an image twice
@@ -24,6 +25,7 @@ class Images:
     pixels: Tensor  # (n, H, W, 3) uint8, channels last: one image's pixel is one contiguous triple
     labels: Tensor  # (n,) int64 in [0, K)
     class_names: tuple[str, ...]  # K
+    origin: Part | None = None  # which rows of a source they are, where that is known
 
     def __len__(self) -> int:
         return len(self.labels)

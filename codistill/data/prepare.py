@@ -99,7 +99,7 @@ def _restrict(source: Source, part: Part, chosen: Rows) -> Part:
 def _read(source: Source, part: Part, chosen: Rows, image_size: int | None, resize: str) -> Images:
     labels = np.searchsorted(chosen, _labels(source, part))
     names = tuple(source.class_names[label] for label in chosen)
-    return Images(source.pixels(part.split, part.rows, image_size, resize), torch.from_numpy(labels), names)
+    return Images(source.pixels(part.split, part.rows, image_size, resize), torch.from_numpy(labels), names, part)
 
 
 def _check_same_classes(source: Source) -> None:

@@ -36,6 +36,10 @@ class Source(ABC):
     def pixels(self, split: str, rows: Rows, image_size: int | None, resize: str = "squash") -> Tensor:
         """(len(rows), H, W, 3) uint8, resized to ``image_size`` squared if given, in the way of ``images.resize``."""
 
+    def place(self, split: str, row: int) -> str:
+        """Where an image is, in words by which a user finds it."""
+        return f"row {row} of split '{split}'"
+
     def superclasses(self, column: str) -> Rows:
         """(K,) the superclass of each class, from a second label column. Raises UserError where there is none."""
         raise UserError(f"data.superclass={column} names a column of a folder or hub data set; this data has no other.")
