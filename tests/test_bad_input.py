@@ -286,6 +286,25 @@ FILES = [
         listing("file,label,part", *(f"{line},{'eval' if '0.png' in line else 'training'}" for line in GOOD_LINES)),
         "Column 'part' of 'list.csv' tells splits (eval, training), but a CSV file is all one",
     ),
+    *(
+        given(
+            f"a column called {name}",
+            "list.csv",
+            listing(
+                f"file,label,{name}",
+                *(f"{line},{words[number % len(words)]}" for number, line in enumerate(GOOD_LINES)),
+            ),
+            f"Column '{name}' of 'list.csv' tells splits ({told}), but a CSV file is all one",
+            "Give a folder with a file for each: train.csv, test.csv",
+            "call it otherwise",
+        )
+        for name, words, told in (
+            ("Usage", ["Training", "PublicTest", "PrivateTest"], "privatetest, publictest, training"),
+            ("is_valid", ["False", "True"], "false, true"),
+            ("split", ["train", "holdout", ""], "nothing, holdout, train"),
+            ("FOLD", list("0123456789"), "0, 1, 2, 3, 4, ..."),
+        )
+    ),
     given("no labels in a CSV file", "list.csv", listing("file", "cat/0.png", "dog/0.png"), "has no labels"),
     given(
         "no label in a line",

@@ -17,6 +17,12 @@ from codistill.pixels.decode import ENDINGS
 
 HOW = "A CSV file needs a first line that names its columns, a column of image files and a column of labels."
 
+CALLED_SPLITS = (  # in small letters
+    *("split", "subset", "usage", "partition", "fold"),
+    *("is_train", "is_valid", "is_validation", "is_test"),
+)
+SHOWN = 5  # words
+
 
 class Table(NamedTuple):
     """Columns of equal length by name, and which of them holds the images, as absolute paths."""
@@ -26,8 +32,11 @@ class Table(NamedTuple):
     lines: dict[str, int]  # of each image, in their order, by the file that it is behind all links
 
 
-def read_csv(path: Path) -> Table:
-    """The table of a file; ``.tsv`` has tabs for commas. Raises UserError that names the line of what is wrong."""
+def read_csv(path: Path, label: str | None = None) -> Table:
+    """The table of a file; ``.tsv`` has tabs for commas. Raises UserError that names the line of what is wrong.
+
+    label: the column of labels, where the user named it.
+    """
     lines = _lines(path)
     if len(lines) < 2:
         raise UserError(f"'{path}' lists no images. {HOW}")
@@ -52,7 +61,7 @@ def read_csv(path: Path) -> Table:
         if not os.path.isfile(file):
             raise UserError(f"'{path}', line {number}: there is no file '{cell}' (paths are relative to the CSV file).")
     first = _lines_of_images(path, [number for number, _ in rows], columns[image], paths)
-    _check_splits(path, columns)
+    _check_splits(path, {name: cells for name, cells in columns.items() if name != label})
     return Table({**columns, image: paths}, image, first)
 
 
@@ -78,14 +87,20 @@ def _lines_of_images(path: Path, numbers: list[int], cells: list[str], files: li
 
 
 def _check_splits(path: Path, columns: dict[str, list[str]]) -> None:
-    """Raises UserError for a column that tells splits, for nobody reads it: test images would be trained on."""
+    """Raises UserError for a column that tells splits, for nobody reads it: test images would be trained on.
+
+    One is known by its words, or by its own name if it has several.
+    """
     for name, cells in columns.items():
         words = {cell.lower() for cell in cells}
         splits = {split_called(word) for word in words}
-        if "train" in splits and len(splits) > 1 and "" not in splits:
+        told = "train" in splits and len(splits) > 1 and "" not in splits
+        if told or (name.lower() in CALLED_SPLITS and len(words) > 1):
+            some = [word or "nothing" for word in sorted(words)[:SHOWN]] + ["..."] * (len(words) > SHOWN)
+            otherwise = "" if told else " If it tells something else, call it otherwise, or name it as data.label."
             raise UserError(
-                f"Column '{name}' of '{path}' tells splits ({', '.join(sorted(words))}), but a CSV file is all one. "
-                "Give a folder with a file for each: train.csv, test.csv."
+                f"Column '{name}' of '{path}' tells splits ({', '.join(some)}), but a CSV file is all one. "
+                f"Give a folder with a file for each: train.csv, test.csv.{otherwise}"
             )
 
 

@@ -61,7 +61,7 @@ class HubData(Source):
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
         self._name, self._cache, self._progress = name, cache, progress
         self._path = local_data(name)
-        loaded = Local(_from_hub(name), []) if self._path is None else load_local(self._path, name)
+        loaded = Local(_from_hub(name), []) if self._path is None else load_local(self._path, name, label)
         self._files = loaded.files
         self._splits = known_splits(loaded.splits, name)
         if left_out := [split for split in loaded.splits if not any(split in names for names in SPLITS.values())]:

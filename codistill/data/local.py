@@ -65,15 +65,18 @@ def of_a_folder(splits: Mapping[str, Any]) -> bool:
     return any(re.fullmatch("[0-9a-f]{16}", place) for place in places)
 
 
-def load_local(path: Path, name: str) -> Local:
-    """A folder or a file, which the user calls ``name``. Raises UserError for what cannot be read."""
+def load_local(path: Path, name: str, label: str | None = None) -> Local:
+    """A folder or a file, which the user calls ``name``. Raises UserError for what cannot be read.
+
+    label: the column of labels, where the user named it.
+    """
     import datasets
 
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # or a local file would be counted as a download, on the network
     cache = local_cache()
     if path.is_file():
         if path.suffix.lower() in TABLES:
-            return _from_tables({"train": path})
+            return _from_tables({"train": path}, label)
         builder, file = BUILDERS[path.suffix.lower()], str(path)
         loaded = explained(
             lambda: datasets.load_dataset(builder, data_files={"train": file}, cache_dir=cache), path, name
@@ -85,7 +88,7 @@ def load_local(path: Path, name: str) -> Local:
         return Local(saved if isinstance(saved, dict) else {"train": saved}, files)
     tables = _tables(path)
     if "train" in tables:
-        return _from_tables(tables)
+        return _from_tables(tables, label)
     check_links(path)
     only_images = not any(file.suffix.lower() in FILE_ENDINGS or file.name in METADATA for file in files)
     if not only_images:
@@ -131,10 +134,10 @@ def _tables(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _from_tables(paths: Mapping[str, Path]) -> Local:
+def _from_tables(paths: Mapping[str, Path], label: str | None) -> Local:
     import datasets
 
-    tables = {split: read_csv(path) for split, path in paths.items()}
+    tables = {split: read_csv(path, label) for split, path in paths.items()}
     names = list(tables["train"].columns)
     for split, table in tables.items():
         if list(table.columns) != names:

@@ -232,6 +232,13 @@ def test_labels_of_a_csv_file_keep_their_words(labels: list[str], names: tuple[s
     assert len(source.labels("train")) == 4
 
 
+def test_a_column_called_like_one_of_splits_may_hold_the_labels_or_one_word() -> None:
+    listed("path,fold,Split", *(f"{line},all" for line in paths("a", "b", "a", "b")))
+    assert open_source("list.csv", label="fold").class_names == ("a", "b")
+    listed("path,kind", *paths("train", "test", "train", "test"))
+    assert open_source("list.csv", label="kind").class_names == ("test", "train")
+
+
 def test_tabs_other_columns_and_absolute_paths_are_read() -> None:
     lines = [f"{line}\t{number}" for number, line in enumerate(paths("a", "b", "a", "b", between="\t"))]
     lines[2] = str(Path(lines[2].split("\t")[0]).absolute()) + "\ta\t2"
