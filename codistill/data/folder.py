@@ -5,6 +5,7 @@ an image with another ending is not there. Here the one is an error and the othe
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from codistill.errors import UserError
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of datasets, for single files
 TABLES = (".csv", ".tsv")
 FILE_ENDINGS = (*BUILDERS, *TABLES)
+KINDS = 5  # endings of files that are left out are told
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # read, but not as images
 
 
@@ -46,11 +48,20 @@ def local_data(name: str) -> Path | None:
 
 
 def files_left_out(folder: Path, loaded: Collection[Path]) -> str | None:
-    """The files of a folder of images that are not among the ``loaded`` ones, in one sentence."""
+    """The files of a folder of images that are not among the ``loaded`` ones, by their endings, in one sentence."""
     folder = folder.resolve()  # as the paths of what was loaded are
     left_out = sorted(file for file in set(visible_files(folder)).difference(loaded) if file.name not in METADATA)
-    few = ", ".join(readable(file.relative_to(folder)) for file in left_out[:3])
-    return f"Files of '{folder}' that are no images of a split are left out: {len(left_out):,}, {few}." if few else None
+    if not left_out:
+        return None
+    endings = Counter(file.suffix.lower() for file in left_out).most_common()
+    some = [f"{count:,} {readable(Path(ending)) if ending else 'without ending'}" for ending, count in endings[:KINDS]]
+    if others := sum(count for _, count in endings[KINDS:]):
+        some.append(f"{others:,} other")
+    example = next(file for file in left_out if file.suffix.lower() == endings[0][0]).relative_to(folder)
+    return (
+        f"Files of '{folder}' that are no images of a split are left out: {', '.join(some)}, such as "
+        f"{readable(example)}."
+    )
 
 
 def check_class_folders(loaded: Iterable[Path]) -> None:

@@ -25,14 +25,25 @@ def test_files_that_give_no_image_are_counted_and_named() -> None:
     (Path("data") / "train" / "dog" / "lost.png").symlink_to("nowhere.png")
     shutil.copytree("data/train/cat", "data/extra/cat")  # in no split
     (warning,) = open_source("data").warnings
-    assert "are left out: 14, README.md, extra/cat/0.png, extra/cat/1.png." in warning
+    assert warning.endswith("are left out: 11 .png, 2 .heic, 1 .md, such as extra/cat/0.png.")
+
+
+def test_files_left_out_are_told_by_their_endings_the_most_frequent_first() -> None:
+    write_class_folders("data/train")
+    for number in range(40):
+        Path(f"data/train/cat/IMG_{number:02}.{'heic' if number % 2 else 'HEIC'}").touch()
+    for name in ("A.txt", "B.txt", "LICENSE", "c.a", "c.b", "c.c", "c.d"):
+        Path("data/train/cat", name).touch()
+    (warning,) = open_source("data").warnings
+    counts = "40 .heic, 2 .txt, 1 without ending, 1 .a, 1 .b, 2 other"
+    assert warning.endswith(f"are left out: {counts}, such as train/cat/IMG_00.HEIC.")
 
 
 def test_a_file_left_out_whose_name_is_no_text_can_be_told() -> None:
     write_class_folders("data")
     (Path("data") / "cat" / os.fsdecode(b"caf\xe9.txt")).touch()
     (warning,) = open_source("data").warnings
-    assert warning.endswith("are left out: 1, cat/caf\\xe9.txt.")
+    assert warning.endswith("are left out: 1 .txt, such as cat/caf\\xe9.txt.")
 
 
 def test_what_systems_leave_behind_and_a_link_to_the_folder_need_no_word() -> None:
@@ -50,7 +61,7 @@ def test_images_listed_in_a_file_of_their_own_have_its_labels() -> None:
     (Path("data") / "metadata.csv").write_text("file_name,kind\ncat/0.png,a\ncat/1.png,b\ndog/0.png,a\ndog/1.png,b\n")
     source = open_source("data", label="kind")
     assert source.class_names == ("a", "b")
-    assert "are left out: 16, cat/2.png" in source.warnings[0]
+    assert "are left out: 16 .png, such as cat/2.png" in source.warnings[0]
 
 
 @pytest.mark.parametrize("linked", [["test"], ["train", "test"], ["train/cat"], ["train/cat", "train/dog", "test"]])
