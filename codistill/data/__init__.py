@@ -12,7 +12,15 @@ from codistill.data.repeated import repeated_pictures
 from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
 from codistill.data.synthetic import Synthetic
-from codistill.data.telltales import changed_splits, fingerprint, fingerprints, imbalance, is_grey, some_names
+from codistill.data.telltales import (
+    changed_splits,
+    fingerprint,
+    fingerprints,
+    imbalance,
+    is_grey,
+    names_alike,
+    some_names,
+)
 from codistill.errors import UserError
 
 SOURCES: dict[str, Callable[[], Source]] = {"digits": Digits, "synthetic": Synthetic}
@@ -42,6 +50,7 @@ __all__ = [
     "fingerprints",
     "imbalance",
     "is_grey",
+    "names_alike",
     "open_source",
     "padded_bytes",
     "prepare",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -26,6 +27,23 @@ def imbalance(images: Images) -> str | None:
     return (
         f"The training images are imbalanced: class '{images.class_names[most]}' has {counts[most]:,}, class "
         f"'{images.class_names[least]}' {counts[least]:,}. order=balanced shows all classes equally often."
+    )
+
+
+def names_alike(class_names: Sequence[str]) -> str | None:
+    """A warning of names that are one but for what is easily overlooked. Single letters may well differ by case."""
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        plain = " ".join(unicodedata.normalize("NFC", name).split())
+        alike.setdefault(plain.casefold() if len(plain) > 1 else plain, []).append(name)
+    groups = [names for names in alike.values() if len(names) > 1]
+    if not groups:
+        return None
+    shown = "; ".join(" and ".join(map(repr, names)) for names in groups[:SHOWN])
+    more = f"; {len(groups) - SHOWN:,} more" if len(groups) > SHOWN else ""
+    return (
+        f"Classes whose names differ only in case, spaces or Unicode form are told apart: {shown}{more}. If they are "
+        "one class, give it one name."
     )
 
 

@@ -1,10 +1,24 @@
 """What is said of the training images before training."""
 
+from pathlib import Path
+
+import datasets
 import pytest
 import torch
+from odd_files import write_class_folders
 
 from codistill.config import make_config
-from codistill.data import Images, Splits, changed_splits, fingerprint, fingerprints, imbalance, is_grey, some_names
+from codistill.data import (
+    Images,
+    Splits,
+    changed_splits,
+    fingerprint,
+    fingerprints,
+    imbalance,
+    is_grey,
+    names_alike,
+    some_names,
+)
 from codistill.data.images import channel_statistics
 from codistill.experiment import build
 
@@ -21,6 +35,32 @@ def test_classes_of_very_different_sizes_are_told_with_what_to_do() -> None:
     said = imbalance(images([0] * 3 + [1] * 1200 + [2] * 4))
     assert said is not None
     assert "class 'elm' has 1,200, class 'ash' 3. order=balanced" in said
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Cat", "cat"), ("cat", " cat"), ("red fox", "red  fox"), ("café", "cafe\u0301"), ("Maß", "MASS")],
+)
+def test_class_names_that_hardly_differ_are_told(one: str, other: str) -> None:
+    said = names_alike(["owl", one, "dog", other])
+    assert said is not None
+    assert f"told apart: {one!r} and {other!r}. If they are one class, give it one name" in said
+
+
+def test_class_names_that_differ_and_letters_need_no_word() -> None:
+    assert names_alike(["A", "a", "cat", "cats", "x2", "x²", "e", "é"]) is None
+    many = names_alike([f"{name}{number}" for number in range(5) for name in ("cat", "Cat")])
+    assert many is not None
+    assert "'cat2' and 'Cat2'; 2 more. If" in many
+
+
+def test_class_names_that_hardly_differ_are_told_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_class_folders(tmp_path / "data", ["Cat", "cat", "dog"])
+    warnings = build(make_config({"data": str(tmp_path / "data"), "batch_size": 8})).warnings
+    assert any("'Cat' and 'cat'" in warning for warning in warnings)
 
 
 def test_grey_images_are_known_by_their_channels() -> None:
