@@ -443,6 +443,13 @@ PARQUET = [
         of={"s": NUMBER},
     ),
     parquet("no image column", "should have one image column, has none", "Its columns: label", img=None),
+    parquet(
+        "paths for images",
+        "'./data' holds paths in column 'img' and no images",
+        "table.to_csv('list.csv', index=False)",
+        img=["img/1.png"] * 20,
+        of={"img": WORD},
+    ),
     parquet("two image columns", "has img, mask", "Leave one", mask=ROWS["img"], of={"mask": datasets.Image()}),
     parquet("no image in a row", ROW_3, "there is no image", "Remove the row", **instead("img", None)),
     parquet(

@@ -3,15 +3,26 @@
 from typing import Any
 
 from codistill.errors import UserError, unknown
+from codistill.pixels.decode import ENDINGS
 
 # Tried in this order; of nested columns (``json.label``) the last part is the name.
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls")
 
 
-def image_column(name: str, features: Any) -> str:
+def image_column(name: str, rows: Any) -> str:
+    """rows: a ``datasets.Dataset``, the first row of which says whether a column of words holds paths."""
     import datasets
 
+    features = rows.features
     columns = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
+    words = [column for column, kind in features.items() if kind in map(datasets.Value, ("string", "large_string"))]
+    if not columns and words and len(rows):
+        for column, cell in rows.select_columns(words)[0].items():
+            if cell is not None and cell.lower().endswith(ENDINGS):
+                raise UserError(
+                    f"Data '{name}' holds paths in column '{column}' and no images. A CSV file may list paths: in "
+                    "pandas, table.to_csv('list.csv', index=False) writes it, to the folder from where the paths lead."
+                )
     if len(columns) != 1:
         raise UserError(
             f"Data '{name}' should have one image column, has {', '.join(columns) or 'none'}. Its columns: "

@@ -67,7 +67,7 @@ class HubData(Source):
         if left_out := [split for split in loaded.splits if not any(split in names for names in SPLITS.values())]:
             self.warnings = (f"Splits of data '{name}' that are not used: {', '.join(left_out)}.",)
         features = self._splits["train"].features
-        self._image = image_column(name, features)
+        self._image = image_column(name, self._splits["train"])
         self._class_folders = loaded.class_folders
         if self._class_folders and label is None and not label_columns(features):
             raise self._no_labels()

@@ -7,6 +7,7 @@ file     one of .parquet, .arrow, .tar, .csv, .tsv: all of it is the split "trai
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,8 @@ def load_local(path: Path, name: str, label: str | None = None) -> Local:
     files = list(visible_files(path))
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         saved = explained(lambda: datasets.load_from_disk(str(path)), path, name)
-        return Local(saved if isinstance(saved, dict) else {"train": saved}, files)
+        splits = saved if isinstance(saved, dict) else {"train": saved}
+        return Local({split: _with_images(rows) for split, rows in splits.items()}, files)
     tables = _tables(path)
     if "train" in tables:
         return _from_tables(tables, label)
@@ -163,8 +165,27 @@ def _flat(splits: Mapping[str, Any]) -> dict[str, Any]:
     places = ("__key__", "__url__")
     flat = {}
     for split, rows in splits.items():
-        flat[split] = rows.remove_columns([name for name in places if name in rows.column_names]).flatten()
+        rows = rows.remove_columns([name for name in places if name in rows.column_names])
+        flat[split] = _with_images(rows).flatten()
     return flat
+
+
+def _with_images(rows: Any) -> Any:
+    """Columns that hold whole files, as pandas and pyarrow write them, as images, where no column is one already.
+
+    They are bytes, or bytes and a path.
+    """
+    import datasets
+
+    if any(isinstance(kind, datasets.Image) for kind in rows.features.values()):
+        return rows
+    for name, kind in rows.features.items():
+        fields = kind if isinstance(kind, dict) and set(kind) <= {"bytes", "path"} else {"bytes": kind}
+        content = fields.get("bytes")
+        if isinstance(content, datasets.Value) and content.dtype in ("binary", "large_binary"):
+            with suppress(ValueError, TypeError, NotImplementedError):  # a path that is no text: not what is meant
+                rows = rows.cast_column(name, datasets.Image())
+    return rows
 
 
 def _of_data(error: OSError, path: Path) -> bool:

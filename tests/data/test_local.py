@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from odd_files import encode, noise, write_class_folders, write_parquet
@@ -205,6 +206,39 @@ def test_numbers_in_cls_files_are_classes() -> None:
     source = open_source("data")
     assert source.class_names == ("0", "10", "20")
     assert source.labels("train").tolist() == [0, 1, 2, 0, 1, 2]
+
+
+CONTENTS = [encode(noise(seed)) for seed in range(8)]
+STRUCT = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+NO_PATHS = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.null()})
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pyarrow.array(CONTENTS),
+        pyarrow.array(CONTENTS, pyarrow.large_binary()),
+        pyarrow.array([{"bytes": content, "path": "1.png"} for content in CONTENTS], STRUCT),
+        pyarrow.array([{"bytes": content, "path": None} for content in CONTENTS], NO_PATHS),
+        pyarrow.array([{"bytes": content} for content in CONTENTS]),
+    ],
+    ids=["bytes", "large bytes", "bytes and paths", "bytes and no paths", "bytes in a field"],
+)
+def test_parquet_of_ones_own_may_hold_the_bytes_of_files(cells: pyarrow.Array) -> None:
+    Path("data").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"picture": cells, "label": CLASSES * 4}), "data/train.parquet")
+    for name in ("data", "data/train.parquet"):
+        source = open_source(name)
+        assert source.class_names == ("ash", "oak")
+        pixels = source.pixels("train", np.arange(8), None)
+        assert all(np.array_equal(image, noise(seed)) for seed, image in enumerate(pixels))
+
+
+def test_bytes_beside_images_are_left_alone() -> None:
+    rows = rows_of(CONTENTS, CLASSES * 4)
+    Path("data").mkdir()
+    rows.add_column("mask", CONTENTS).to_parquet("data/train.parquet")
+    assert len(open_source("data").pixels("train", np.arange(8), None)) == 8
 
 
 def listed(*lines: str, name: str = "list.csv") -> None:
