@@ -310,7 +310,21 @@ FILES = [
         "no label in a line",
         "list.csv",
         listing("file,label", *GOOD_LINES[1:], "cat/0.png,"),
-        "row 19: the label None is none of the 2 classes",
+        "'list.csv', line 21: there is no label",
+        "remove the line",
+    ),
+    given(
+        "no name of a column", "list.csv", listing("file,label,", *(f"{x},1" for x in GOOD_LINES)), "is file, label, ."
+    ),
+    given(
+        "a nameless column of words", "list.csv", listing(",file,label", *(f"a,{x}" for x in GOOD_LINES)), "each column"
+    ),
+    given(
+        "a broken image that a CSV file lists",
+        "list.csv",
+        lambda: [listing("file,label", *GOOD_LINES)(), Path("cat/2.png").write_bytes(PNG[:999])],
+        "'list.csv', line 4 (",
+        "cat/2.png): the image cannot be decoded",
     ),
     given(
         "a wrong data.label in a CSV file",

@@ -33,7 +33,11 @@ class Table(NamedTuple):
 
 
 def read_csv(path: Path, label: str | None = None) -> Table:
-    """The table of a file; ``.tsv`` has tabs for commas. Raises UserError that names the line of what is wrong.
+    """The table of a file. Raises UserError that names the line of what is wrong.
+
+    ``.tsv`` has tabs for commas; ``.csv`` has tabs or semicolons where its first line has them and no comma. A
+    nameless first column of whole numbers is the index of a table of pandas, and left out. Paths may be written with
+    backslashes.
 
     label: the column of labels, where the user named it.
     """
@@ -43,11 +47,13 @@ def read_csv(path: Path, label: str | None = None) -> Table:
     (_, names), rows = lines[0], lines[1:]
     if any(map(_names_an_image, names)):
         raise UserError(f"'{path}' begins with an image. {HOW}")
-    if len(set(names)) < len(names) or "" in names:
-        raise UserError(f"'{path}' should name each column once: its first line is {', '.join(names)}. {HOW}")
     for number, cells in rows:
         if len(cells) != len(names):
             raise UserError(f"'{path}', line {number}: {len(cells)} cells for {len(names)} columns. Correct the line.")
+    if names[0] == "" and all(cells[0].isdecimal() for _, cells in rows):
+        names, rows = names[1:], [(number, cells[1:]) for number, cells in rows]
+    if len(set(names)) < len(names) or "" in names:
+        raise UserError(f"'{path}' should name each column once: its first line is {', '.join(names)}. {HOW}")
     columns = {name: [cells[place] for _, cells in rows] for place, name in enumerate(names)}
     images = [name for name, cells in columns.items() if _names_an_image(cells[0])]
     if len(images) != 1:
@@ -56,7 +62,7 @@ def read_csv(path: Path, label: str | None = None) -> Table:
             f"{', '.join(names)}. Image files end with {', '.join(ENDINGS)}."
         )
     (image,) = images
-    paths = [str((path.parent / cell).absolute()) for cell in columns[image]]
+    paths = [_file(path.parent, cell) for cell in columns[image]]
     for (number, _), cell, file in zip(rows, columns[image], paths, strict=True):
         if not os.path.isfile(file):
             raise UserError(f"'{path}', line {number}: there is no file '{cell}' (paths are relative to the CSV file).")
@@ -108,7 +114,9 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """Number and cells of each line that is not empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            first = next((line for line in file if line.strip()), "")
+            file.seek(0)
+            reader = csv.reader(file, delimiter=_separator(path, first), strict=True)
             return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
     except UnicodeDecodeError as error:
         raise UserError(f"'{path}' is not text in UTF-8. Save it as UTF-8.") from error
@@ -116,6 +124,20 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         raise UserError(f"'{path}' is not valid CSV: {error}.") from error
     except OSError as error:
         raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
+
+
+def _separator(path: Path, first_line: str) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return next((mark for mark in ",;\t" if mark in first_line), ",")
+
+
+def _file(folder: Path, cell: str) -> str:
+    """The absolute path of a file, where / stands for backslashes unless there is a file with them in its name."""
+    file = (folder / cell).absolute()
+    if "\\" in cell and not file.is_file():
+        file = (folder / cell.replace("\\", "/")).absolute()
+    return str(file)
 
 
 def _names_an_image(cell: str) -> bool:

@@ -62,7 +62,7 @@ class HubData(Source):
         self._name, self._cache, self._progress = name, cache, progress
         self._path = local_data(name)
         loaded = Local(_from_hub(name), []) if self._path is None else load_local(self._path, name, label)
-        self._files = loaded.files
+        self._files, self._lines = loaded.files, loaded.lines
         self._splits = known_splits(loaded.splits, name)
         if left_out := [split for split in loaded.splits if not any(split in names for names in SPLITS.values())]:
             self.warnings = (f"Splits of data '{name}' that are not used: {', '.join(left_out)}.",)
@@ -116,7 +116,7 @@ class HubData(Source):
         first: torch.Size | None = None
         cells = self._splits[split].select(rows).select_columns(self._image)
         for done, (row, cell) in enumerate(zip(rows, cells, strict=True), start=1):
-            place = f"Data '{self._name}', split '{split}', row {row}"
+            place = self._row(split, row)
             pixels = torch.from_numpy(_decode(cell[self._image], place))
             if image_size is not None:
                 pixels = resized(pixels[None], image_size, resize)[0]
@@ -210,12 +210,18 @@ class HubData(Source):
 
     def _encode(self, split: str, cells: list[Any], index: dict[Any, int]) -> Rows:
         for row, cell in enumerate(cells):
+            if cell is None and split in self._lines:
+                raise UserError(f"{self._row(split, row)}: there is no label. Give the image one, or remove the line.")
             if cell not in index:
                 raise UserError(
-                    f"Data '{self._name}', split '{split}', row {row}: the label {cell!r} is none of the {len(index)} "
-                    "classes. Correct it, or remove the row."
+                    f"{self._row(split, row)}: the label {cell!r} is none of the {len(index)} classes. Correct it, or "
+                    "remove the row."
                 )
         return np.array([index[cell] for cell in cells], dtype=np.int64)
+
+    def _row(self, split: str, row: int) -> str:
+        """Where a row is, for errors."""
+        return self._lines[split][row] if split in self._lines else f"Data '{self._name}', split '{split}', row {row}"
 
 
 def _from_hub(name: str) -> Any:

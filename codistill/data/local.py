@@ -6,7 +6,7 @@ file     one of .parquet, .arrow, .tar, .csv, .tsv: all of it is the split "trai
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ class Local(NamedTuple):
     splits: Mapping[str, Any]  # datasets.Dataset
     files: Iterable[Path]  # all that the pixels depend on
     class_folders: bool = False
+    lines: Mapping[str, Sequence[str]] = {}  # of each row, by split, where a person wrote them
 
 
 def local_cache() -> str:
@@ -154,7 +155,8 @@ def _from_tables(paths: Mapping[str, Path], label: str | None) -> Local:
         cells = {name: [kinds[name](cell) if cell else None for cell in columns[name]] for name in names}
         splits[split] = datasets.Dataset.from_dict(cells).cast_column(image, datasets.Image(decode=False))
         files += map(Path, columns[image])
-    return Local(splits, files)
+    lines = {split: [f"'{paths[split]}', line {line}" for line in tables[split].lines.values()] for split in tables}
+    return Local(splits, files, lines=lines)
 
 
 def _flat(splits: Mapping[str, Any]) -> dict[str, Any]:

@@ -282,6 +282,31 @@ def test_tabs_other_columns_and_absolute_paths_are_read() -> None:
     assert open_source("list.tsv", label="kind").class_names == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [",path,kind", *(f"{number},{line}" for number, line in enumerate(paths("a", "b", "a", "b")))],  # pandas' index
+        ["", "path;kind", *paths("a", "b", "a", "b", between=";")],
+        ["path\tkind", *paths("a", "b", "a", "b", between="\t")],
+        ["path,kind", *(line.replace("/", "\\") for line in paths("a", "b", "a", "b"))],
+        ['"path",kind;', *paths("a", "b", "a", "b")],
+    ],
+    ids=["an index", "semicolons", "tabs", "backslashes", "a semicolon in a name"],
+)
+def test_csv_files_are_read_as_programs_write_them(lines: list[str]) -> None:
+    listed(*lines)
+    source = open_source("list.csv")
+    assert source.class_names == ("a", "b")
+    assert source.labels("train").tolist() == [0, 1, 0, 1]
+    assert np.array_equal(source.pixels("train", np.arange(4), None)[3], noise(3))
+
+
+def test_a_backslash_in_the_name_of_a_file_stays_one() -> None:
+    listed("path,kind", *paths("a", "b", "a"), "images\\x\\3.png,b")
+    Path("images\\x\\3.png").write_bytes(encode(noise(9)))
+    assert np.array_equal(open_source("list.csv").pixels("train", np.array([3]), None)[0], noise(9))
+
+
 def test_a_label_that_is_a_number_in_one_split_and_a_word_in_another_is_one_class() -> None:
     write_class_folders("data/images", ["x"], count=6)
     lines = paths("1", "x", "1", "x", "1", "x")
