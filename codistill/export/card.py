@@ -9,7 +9,11 @@ from typing import Any
 _READ_IMAGE = """\
 facts = json.load(open("export.json", encoding="utf-8"))
 height, width = facts["image_size"]
-image = Image.open("image.png").convert("RGB")
+image = ImageOps.exif_transpose(Image.open("image.png"))  # upright, as cameras mean it
+if image.mode.startswith("I;16"):  # of 16 bits the upper 8
+    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+white = Image.new("RGBA", image.size, "white")  # transparent parts show white
+image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 image = {resized}
 pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1)[None] / 255  # (1, 3, height, width) in [0, 1]
 """
@@ -28,24 +32,24 @@ print(facts["class_names"][int(logits.argmax())])
 
 _CODE = {
     "onnx": (
-        "import json\n\nimport numpy as np\nimport onnxruntime\nfrom PIL import Image\n\n",
+        "import json\n\nimport numpy as np\nimport onnxruntime\nfrom PIL import Image, ImageOps\n\n",
         'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
         'logits = session.run(["logits"], {"images": pixels})[0][0]\n',
     ),
     "torch": (
-        "import json\n\nimport numpy as np\nimport torch\nfrom PIL import Image\n\n",
+        "import json\n\nimport numpy as np\nimport torch\nfrom PIL import Image, ImageOps\n\n",
         'network = torch.export.load("model.pt2").module()  # a program: load only what you trust\n'
         "logits = network(torch.from_numpy(pixels))[0]\n",
     ),
     "codistill": (
-        "import json\n\nimport numpy as np\nimport torch\nfrom PIL import Image\n\n"
+        "import json\n\nimport numpy as np\nimport torch\nfrom PIL import Image, ImageOps\n\n"
         "from codistill import load_student\n\n",
         'student, _ = load_student("model.safetensors")\n'
         + _NORMALISE
         + "logits = student((torch.from_numpy(pixels) - mean) / std).logits[0]\n",
     ),
     "timm": (
-        "import json\n\nimport numpy as np\nimport timm\nimport torch\nfrom PIL import Image\n"
+        "import json\n\nimport numpy as np\nimport timm\nimport torch\nfrom PIL import Image, ImageOps\n"
         "from safetensors.torch import load_file\n\n",
         'model = json.load(open("model.json", encoding="utf-8"))\n'
         'network = timm.create_model(model["name"], num_classes=model["num_classes"], **model["settings"]).eval()\n'
@@ -82,8 +86,9 @@ def card(facts: Mapping[str, Any]) -> str:
         f"## How it was trained\n\n{_training(run)}",
         f"## How to use it\n\n{_input(facts)}\n\n"
         f"```python\n{code(facts)}```\n\n"
-        "`codistill predict FOLDER IMAGE...` does the same, and makes images of any size ready exactly as training and "
-        "evaluation did: turned upright, transparent parts white, means over areas when shrinking.",
+        "`codistill predict FOLDER IMAGE...` does the same, and also resizes exactly as training and evaluation did. "
+        "Pillow's resizing, as above, differs from that by a level where sides shrink by whole numbers, and by more "
+        "elsewhere.",
         "## Limits\n\n"
         "- It knows the classes above and no others, and gives every image one of them.\n"
         "- Its accuracy is that on images like those it was trained on. Nothing is known of others.\n"
@@ -99,10 +104,8 @@ def code(facts: Mapping[str, Any]) -> str:
     if kind == "safetensors":
         kind = "own" if ":" in facts["network"]["name"] else facts["network"]["library"]
     imports, answer = _CODE[kind]
-    resize = facts["preprocessing"]["resize"]
-    if resize == "crop":
-        imports = imports.replace("from PIL import Image\n", "from PIL import Image, ImageOps\n")
-    return imports + _READ_IMAGE.replace("{resized}", _RESIZED[resize]) + answer + _ANSWER
+    read = _READ_IMAGE.replace("{resized}", _RESIZED[facts["preprocessing"]["resize"]])
+    return imports + read + answer + _ANSWER
 
 
 def _format(facts: Mapping[str, Any]) -> str:

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from odd_files import encode, noise
+from PIL import Image
 
 from codistill import UserError, load_student, run_files
 from codistill.data import open_source
 from codistill.export import Export, export, exporter, read_export
 from codistill.export.card import code
-from codistill.export.predictor import open_predictor
+from codistill.export.predictor import as_input, open_predictor
 from codistill.export.runtimes import open_network
 from codistill.finished import rebuild
+from codistill.pixels.decode import decode
 
 Exported = Callable[..., Export]
 KINDS = [("safetensors", None), ("torch", None), ("onnx", None), ("onnx", "int8")]
@@ -90,6 +93,39 @@ def test_the_code_in_the_card_prints_the_class_that_predict_gives(
     assert done.returncode == 0, done.stderr
     (prediction,) = open_predictor(folder, trust=True).predict([str(folder / "image.png")])
     assert done.stdout.strip() == prediction.classes[0][0]
+
+
+def _photos() -> dict[str, bytes]:
+    exif, photo = Image.Exif(), noise()
+    exif[0x0112] = 6  # to be turned to the right
+    clear = photo.copy()
+    clear.putalpha(noise(1).convert("L"))
+    sixteen = np.random.default_rng(0).integers(0, 2**16, (8, 8), dtype=np.uint16)
+    return {
+        "upright": encode(photo),
+        "turned by EXIF, JPEG": encode(photo, "JPEG", exif=exif),
+        "turned by EXIF, 16 bits": encode(Image.fromarray(sixteen), exif=exif),
+        "transparent": encode(clear),
+        "a transparent colour": encode(photo.quantize(8), transparency=3),
+        "16 bits, PNG": encode(Image.fromarray(sixteen)),
+        "16 bits, TIFF": encode(Image.fromarray(sixteen), "TIFF"),
+        "grey": encode(photo.convert("L")),
+    }
+
+
+@pytest.mark.parametrize(("kind", "content"), _photos().items())
+@pytest.mark.parametrize("how", ["squash", "crop"])
+def test_the_code_in_the_card_sees_the_pixels_that_predict_sees(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, content: bytes, how: str
+) -> None:
+    made = exported("safetensors")
+    folder = shutil.copytree(made.folder, tmp_path / "export")
+    (folder / "image.png").write_bytes(content)
+    monkeypatch.chdir(folder)
+    said: dict[str, Any] = {}
+    exec(code({**made.facts, "preprocessing": {**made.facts["preprocessing"], "resize": how}}), said)
+    seen = as_input([decode(str(folder / "image.png"))], made.image_size, how)
+    np.testing.assert_array_equal(said["pixels"], seen, err_msg=kind)
 
 
 def test_weights_are_a_students_alone(exported: Exported, run: Path) -> None:
