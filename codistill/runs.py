@@ -189,6 +189,10 @@ def _test_best_epoch(experiment: Experiment, folder: RunFolder, best: BestEpoch,
         known = best.epoch == config.epochs
         accuracy = last if known else evaluate(cohort, experiment.test, experiment.runtime)
         facts = {**experiment.facts, "epoch": best.epoch}
-        for name, student in cohort.students.items():
-            folder.save_student(f"{name}.best", whole(student.state_dict()), {"model": config.students[name], **facts})
-    return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}}
+        digests = {
+            name: folder.save_student(
+                f"{name}.best", whole(student.state_dict()), {"model": config.students[name], **facts}
+            )
+            for name, student in cohort.students.items()
+        }
+    return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}, "sha256_selected": digests}

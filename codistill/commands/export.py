@@ -19,6 +19,9 @@ def export(
     student: Annotated[
         str, typer.Option(help="A student's name; best, by validation accuracy; ensemble; teacher (or cpm).")
     ] = "best",
+    epoch: Annotated[
+        str, typer.Option(help="A student's weights after the last epoch, or after the best by validation accuracy.")
+    ] = "last",
     to: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}.")] = "safetensors",
     quantize: Annotated[str | None, typer.Option(help="int8, with --to onnx.", show_default=False)] = None,
     out: Annotated[
@@ -31,13 +34,13 @@ def export(
     The file is read again and compared with the network on every test image; if its answers differ, that is an error.
     'best' is chosen by validation accuracy, never by the test images.
     """
-    _print_export(write(run, student, to, quantize=quantize, out=out, overwrite=overwrite))
+    _print_export(write(run, student, to, epoch=epoch, quantize=quantize, out=out, overwrite=overwrite))
 
 
 def _print_export(made: Export) -> None:
     facts = made.facts
     accuracy, parity = facts["test_accuracy"], facts["parity"]
-    console.print(escape(f"{facts['student']}, {facts['chosen']}."), soft_wrap=True)
+    console.print(escape(f"{facts['student']}, {facts['chosen']}; {facts['weights']}."), soft_wrap=True)
     console.print(
         f"Test accuracy of the file {accuracy['exported']:.2f} %, of the network in PyTorch "
         f"{accuracy['pytorch']:.2f} %, in the run's summary {accuracy['run']:.2f} % ({accuracy['images']:,} images).",

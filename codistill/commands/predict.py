@@ -30,6 +30,10 @@ def predict(
     student: Annotated[
         str | None, typer.Option(help="Of a run; default: the best by validation accuracy.", show_default=False)
     ] = None,
+    epoch: Annotated[
+        str | None,
+        typer.Option(help="Of a run: last, the default, or best, by validation accuracy.", show_default=False),
+    ] = None,
     trust: Annotated[
         bool,
         typer.Option("--trust", help="Run an export to torch, which is a program, or the factory of your own model."),
@@ -40,7 +44,7 @@ def predict(
     A line for each image, as soon as its batch is known. An image that cannot be read is named on stderr and skipped;
     the exit code is 1 then.
     """
-    predictor = open_predictor(network, student, trust=trust)
+    predictor = open_predictor(network, student, epoch=epoch, trust=trust)
     places = [os.path.expanduser(image) for image in images]  # a quoted pattern comes as it was typed
     skipped = []
 

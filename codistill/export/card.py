@@ -78,10 +78,11 @@ def card(facts: Mapping[str, Any]) -> str:
         f"# {run['name']}: {facts['student']}\n\n"
         f"A classifier of {width}x{height} images into {len(classes)} classes ({named}), "
         f"{facts['parameters']:,} parameters, exported from a run of codistill as {_format(facts)}. "
-        f"It is {_which(facts)}: {facts['chosen']}.",
+        f"It is {_which(facts)}: {facts['chosen']}. "
+        f"Its weights are those {facts['weights']}.",
         f"## Accuracy\n\n"
         f"Measured again on this file, on all {accuracy['images']:,} test images: **{accuracy['exported']:.2f} %**. "
-        f"The same network in PyTorch: {accuracy['pytorch']:.2f} %. The run's own test at the end of training: "
+        f"The same network in PyTorch: {accuracy['pytorch']:.2f} %. The run's own test of that epoch: "
         f"{accuracy['run']:.2f} %.\n\n{_parity(facts)}",
         f"## How it was trained\n\n{_training(run)}",
         f"## How to use it\n\n{_input(facts)}\n\n"

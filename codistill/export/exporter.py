@@ -16,8 +16,10 @@ from typing import Any
 from torch import nn
 
 from codistill import __version__
+from codistill.cohort import Cohort
 from codistill.config import RunConfig
 from codistill.engine.durable import bring_to_disk
+from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError, unknown
 from codistill.experiment import Experiment
 from codistill.export.card import card
@@ -27,28 +29,36 @@ from codistill.export.parity import Measured, measure
 from codistill.export.plain import Plain, plain
 from codistill.export.reader import FACTS, FORMATS, Export, is_export, read_export, sha256_of
 from codistill.export.runtimes import open_network
-from codistill.export.which import BEST, ENSEMBLE, Chosen, choose_student
+from codistill.export.which import BEST, ENSEMBLE, LAST, Chosen, choose_student
 from codistill.export.write import import_onnx, write_onnx, write_program, write_safetensors
 from codistill.finished import read_run_config, rebuild
+from codistill.weights import load_weights
 
 
 def write_export(
-    run: Path, student: str, to: str, quantize: str | None, out: Path | None, overwrite: bool = False
+    run: Path, student: str, to: str, epoch: str, quantize: str | None, out: Path | None, overwrite: bool = False
 ) -> Export:
     """Arguments as of ``codistill.export.export``."""
     config = read_run_config(run)
-    chosen = _choose(run, config, student)
+    chosen = _choose(run, config, student, epoch)
     _check_possible(config, chosen.name, to, quantize)
-    folder = out or Path("exports") / "-".join([run.resolve().name, chosen.name, to, *([quantize] if quantize else [])])
+    folder = out or Path("exports") / "-".join([run.resolve().name, chosen.file, to, *([quantize] if quantize else [])])
     _check_free(folder, overwrite)
 
     experiment, summary = rebuild(run, "cpu")
+    if chosen.epoch == BEST:
+        _put_best_epoch(run, chosen, experiment.cohort)
+    tested = summary["test_accuracy_selected" if chosen.epoch == BEST else "test_accuracy"]
+    epoch_number = tested.get("epoch", config.epochs)
+    why_then = "the best by the students' mean accuracy on validation images" if chosen.epoch == BEST else "the last"
     network = network_of(experiment.cohort, chosen.name, config.method.name)
     with _beside(folder) as temporary:
         facts: dict[str, Any] = {
             "format": to,
             "student": chosen.name,
             "chosen": chosen.why,
+            "epoch": epoch_number,
+            "weights": f"after epoch {epoch_number} of {config.epochs}, {why_then}",
             "quantized": quantize,
             **_about_input(experiment),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -63,7 +73,7 @@ def write_export(
             "test_accuracy": {
                 "exported": measured.accuracy,
                 "pytorch": measured.accuracy_before,
-                "run": _accuracy_of_run(summary, config, chosen.name),
+                "run": _accuracy_of_run(tested, config, chosen.name),
                 "images": measured.images,
             },
             "parity": {
@@ -79,10 +89,20 @@ def write_export(
     return read_export(folder)
 
 
-def _choose(run: Path, config: RunConfig, name: str) -> Chosen:
+def _choose(run: Path, config: RunConfig, name: str, epoch: str) -> Chosen:
     if name in config.students or name == BEST:
-        return choose_student(run, name)
+        return choose_student(run, name, epoch)
+    if epoch != LAST:
+        raise UserError(f"--epoch {epoch} is for a student, not for '{name}': runs keep nobody else's weights.")
     return Chosen(name, "the mean of all students' probabilities" if name == ENSEMBLE else "the method's teacher")
+
+
+def _put_best_epoch(run: Path, chosen: Chosen, cohort: Cohort) -> None:
+    """Give a student of a run its weights of the best epoch."""
+    path, folder = f"{run}/students/{chosen.file}.safetensors", RunFolder(run)
+    load_weights(cohort.students[chosen.name], folder.load_student(chosen.file), path, "the run's config.yaml")
+    if chosen.sha256 is not None:
+        folder.check_student(chosen.file, chosen.sha256)
 
 
 def _check_possible(config: RunConfig, name: str, to: str, quantize: str | None) -> None:
@@ -162,8 +182,7 @@ def _about_run(run: Path, config: RunConfig, experiment: Experiment, summary: di
     }
 
 
-def _accuracy_of_run(summary: dict[str, Any], config: RunConfig, name: str) -> float:
-    accuracy = summary["test_accuracy"]
+def _accuracy_of_run(accuracy: dict[str, Any], config: RunConfig, name: str) -> float:
     if name in config.students:
         return float(accuracy["students"][name])
     return float(accuracy["ensemble" if name == ENSEMBLE else "teacher"])

@@ -11,12 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codistill import run_files
 from codistill.errors import UserError
 from codistill.export.answer import Answer, Floats
 from codistill.export.reader import check_file, is_export, read_export
 from codistill.export.runtimes import open_network
-from codistill.export.which import BEST, choose_student
+from codistill.export.which import BEST, LAST, choose_student
 from codistill.pixels.decode import decode
 from codistill.pixels.resize import Pixels, resize
 
@@ -79,25 +78,29 @@ def as_input(images: Sequence[Pixels], size: tuple[int, int], how: str = "squash
     return np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255)
 
 
-def open_predictor(place: str | Path, student: str | None = None, *, trust: bool = False) -> Predictor:
-    """An export, or a student of a finished run (by default the best on validation images).
+def open_predictor(
+    place: str | Path, student: str | None = None, *, epoch: str | None = None, trust: bool = False
+) -> Predictor:
+    """An export, or a student of a finished run (by default the best on validation images), after the last epoch.
+
+    epoch: "best" for the student's weights of the epoch that was best on validation images.
 
     trust: as of ``codistill.export.runtimes.open_network``. Raises UserError for a folder that is neither, or damaged.
     """
     place = Path(place)
     if is_export(place):
-        if student is not None:
-            raise UserError(f"'{place}' is an export, of one network: --student is for run folders.")
+        for option, given in (("--student is", student), ("--epoch is", epoch)):
+            if given is not None:
+                raise UserError(f"'{place}' is an export, of one network: {option} for run folders.")
         export = read_export(place)
         return Predictor(open_network(export, trust=trust), export.class_names, export.image_size, export.resize)
     if not (place / "config.yaml").exists():
         neither = f"'{place}' is neither an export nor a run folder: it has no export.json and no config.yaml."
         raise UserError(_whole_of(place) or neither)
-    chosen = choose_student(place, student or BEST)
-    path = place / "students" / f"{chosen.name}.safetensors"
-    sha256 = run_files.read_summary(place).get("sha256", {}).get(chosen.name)
-    if sha256 is not None:
-        check_file(path, sha256, "summary.json", "Put the run's own file back.")
+    chosen = choose_student(place, student or BEST, epoch or LAST)
+    path = place / "students" / f"{chosen.file}.safetensors"
+    if chosen.sha256 is not None:
+        check_file(path, chosen.sha256, "summary.json", "Put the run's own file back.")
     from codistill.export import torch_runtime
 
     answer, facts = torch_runtime.student_file(path, trust=trust)
@@ -111,7 +114,8 @@ def _whole_of(part: Path) -> str | None:
         if is_export(folder):
             return f"'{part}' is a part of an export. Give the export's folder: {folder}"
         if (folder / "config.yaml").exists():
-            name = part.name.removesuffix(".safetensors").removesuffix(".best")
-            student = f" and --student {name}" if part.parent.name == "students" else ""
+            name = part.name.removesuffix(".safetensors")
+            which = f"{name.removesuffix('.best')} --epoch best" if name.endswith(".best") else name
+            student = f" and --student {which}" if part.parent.name == "students" else ""
             return f"'{part}' is a part of a run. Give the run's folder{student}: {folder}"
     return None

@@ -155,8 +155,8 @@ def test_a_file_of_an_export_or_a_run_is_told_with_the_folder_to_give(exported: 
     made = exported("safetensors")
     with pytest.raises(UserError, match=rf"is a part of an export\. Give the export's folder: {made.folder}$"):
         open_predictor(made.file)
-    for name in ("a.safetensors", "a.best.safetensors"):
-        with pytest.raises(UserError, match=rf"a part of a run\. Give the run's folder and --student a: {run}$"):
+    for name, which in (("a.safetensors", "a"), ("a.best.safetensors", "a --epoch best")):
+        with pytest.raises(UserError, match=rf"a part of a run\. Give the run's folder and --student {which}: {run}$"):
             open_predictor(run / "students" / name)
     with pytest.raises(UserError, match=rf"a part of a run\. Give the run's folder: {run}$"):
         open_predictor(run / "checkpoint.pt")

@@ -42,6 +42,11 @@ def test_without_validation_images_the_student_must_be_named(tmp_path: Path) -> 
     assert choose_student(tmp_path, "a").name == "a"
 
 
+def test_without_validation_images_there_is_no_best_epoch(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="had no validation images, which choose the best epoch: leave out"):
+        choose_student(run_with(tmp_path, None), "a", "best")
+
+
 def test_an_unknown_student_is_told_with_the_choices(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Unknown student of run '.*' 'c'. Choices: a, b, best"):
         choose_student(run_with(tmp_path, None), "c")
