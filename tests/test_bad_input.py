@@ -827,7 +827,10 @@ RUNS = [
     ),
     Bad("compare with nothing", nothing, COMPARE, ("Run folder 'run' does not exist",)),
     Bad(
-        "compare with a folder of something else", lambda: write_class_folders("run"), COMPARE, ("Is it a run folder?",)
+        "compare a folder of something else",
+        lambda: write_class_folders("run"),
+        ["compare", "run"],
+        ("Is it a run folder?",),
     ),
     Bad(
         "compare with a config of something else",

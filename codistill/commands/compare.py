@@ -1,6 +1,7 @@
 """``codistill compare``."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from codistill.errors import UserError
 from codistill.report import compare as report
 from codistill.report.controls import check_reference, missing
 from codistill.report.spreadsheet import to_csv
+from codistill.report.story import find_runs
 from codistill.report.tables import latex, tables
 from codistill.report.tables import markdown as to_markdown
 
@@ -20,7 +22,9 @@ app = new_app()
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN|FOLDER...", help="Runs, or folders of runs.", show_default=False)
+    ],
     against: Annotated[
         str | None,
         typer.Option(metavar="ROW", help="Differences to this row; default: the same students alone, if given."),
@@ -29,10 +33,13 @@ def compare(
     csv: Annotated[bool, typer.Option("--csv", help="Print a line for each row and accuracy, unrounded.")] = False,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print tables for LaTeX, with booktabs.")] = False,
 ) -> None:
-    """Test accuracy of runs side by side; mean and standard deviation where they differ only by seed."""
+    """Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.
+
+    What is no run, or not finished, is named on stderr and passed over.
+    """
     if markdown + csv + as_latex > 1:
         raise UserError("Give one of --markdown, --csv and --latex.")
-    comparison = report.compare(runs)
+    comparison = report.compare(_finished(runs))
     if against is not None:
         check_reference(against, comparison.rows)
     if csv:
@@ -54,3 +61,23 @@ def compare(
         )
     for text, command in dict.fromkeys(line for block in comparison.blocks for line in missing(block)):
         errors.print(escape(f"{text}: {command}"), soft_wrap=True)
+
+
+def _finished(places: Sequence[Path]) -> list[Path]:
+    """The finished runs among these folders, and in those that are no runs. The others are told."""
+    candidates: dict[Path, None] = {}
+    for place in places:
+        if not place.exists():  # a slip of the pen, most likely
+            raise UserError(f"Run folder '{place}' does not exist.")
+        try:
+            candidates |= dict.fromkeys(find_runs(place))
+        except UserError:
+            candidates[place] = None
+    finished = [run for run in candidates if (run / "summary.json").exists()]
+    if not finished:
+        return list(candidates)  # whoever reads the first one says what it lacks
+    for path in candidates:
+        if path not in finished:
+            why = "is not finished" if (path / "config.yaml").exists() else "is no run"
+            errors.print(escape(f"Passed over: '{path}' {why}."), soft_wrap=True)
+    return finished

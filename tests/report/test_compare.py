@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import Result
 from made_up_runs import ALONE, CONFIG, accuracy, write_run, write_seeds
+from typer.testing import CliRunner
 
+from codistill.cli import app
 from codistill.errors import UserError
 from codistill.report.compare import compare, mean_and_deviation
 from codistill.report.tables import markdown, tables
@@ -227,3 +230,27 @@ def test_a_folder_that_is_no_finished_run_is_named(tmp_path: Path) -> None:
     (write_run(tmp_path / "unfinished", 1, 1) / "summary.json").unlink()
     with pytest.raises(UserError, match=r"has no summary.json. The run is not finished"):
         compare([tmp_path / "unfinished"])
+
+
+def test_the_command_takes_folders_of_runs_and_passes_over_what_is_no_finished_run(tmp_path: Path) -> None:
+    made = [write_run(tmp_path / "runs" / name, 1, 1, seed=seed) for seed, name in enumerate(("dml0", "dml1", "late"))]
+    (made[2] / "summary.json").unlink()
+    (tmp_path / "runs" / "report").mkdir()
+    (tmp_path / "runs" / "report.html").touch()
+
+    def asked(*places: Path) -> Result:
+        return CliRunner().invoke(app, ["compare", "--csv", *map(str, places)])
+
+    wanted = CliRunner().invoke(app, ["compare", "--csv", *map(str, made[:2])])
+    assert wanted.exit_code == 0
+    everything = asked(*sorted((tmp_path / "runs").iterdir()))
+    assert everything.stdout == wanted.stdout
+    passed_over = {"late": "is not finished", "report": "is no run", "report.html": "is no run"}
+    told = [f"Passed over: '{tmp_path / 'runs' / name}' {why}." for name, why in passed_over.items()]
+    assert [line for line in everything.stderr.splitlines() if line not in wanted.stderr] == told
+    folder = asked(tmp_path / "runs", made[0])
+    assert folder.stdout == wanted.stdout
+    assert [line for line in folder.stderr.splitlines() if line not in wanted.stderr] == told[:1]
+    none_left, nowhere = asked(made[2], tmp_path / "runs" / "report"), asked(made[0], tmp_path / "nowhere")
+    assert "has no summary.json. The run is not finished" in str(none_left.exception)
+    assert "nowhere' does not exist" in str(nowhere.exception)
