@@ -95,6 +95,7 @@ def test_every_number_is_there_and_within_its_bounds(found: dict[str, Any]) -> N
     assert found["command"].startswith("codistill analyse ")
     assert found["images"] == 599
     assert found["class_names"] == [str(digit) for digit in range(10)]
+    assert sum(found["class_images"]) == 599
     for voice in (*found["students"].values(), found["teacher"], found["ensemble"]):
         assert voice["nll"] > 0
         assert 0 <= voice["ece"] <= 100
@@ -384,6 +385,46 @@ def test_students_that_are_called_like_others_have_columns_of_their_own() -> Non
     header, cells = report.voices([{"students": students, "teacher": None, "ensemble": {"accuracy": 60.0}}])
     assert header == ["", "student ensemble", "b", "ensemble"]
     assert cells[0][1:] == ["40.00", "50.00", "60.00"]
+
+
+def made_up(images: list[int], **class_accuracies: list[float | None]) -> dict[str, Any]:
+    """What an analysis says of classes."""
+    return {
+        "class_names": [f"class {number}" for number in range(len(images))],
+        "class_images": images,
+        "students": {
+            name: {
+                "accuracy": sum(n * of_class for n, of_class in zip(images, own, strict=True) if of_class)
+                / sum(images),
+                "class_accuracy": own,
+            }
+            for name, own in class_accuracies.items()
+        },
+    }
+
+
+def test_the_classes_that_each_student_gets_right_least_often_are_told() -> None:
+    images = [100, 0, 50, 1000, 10, 10, 10]
+    analysis = made_up(images, a=[90, None, 80, 70.5, 60, 50, 40], b=[100, None, 100, 100, 100, 30, 100])
+    header, cells = report.weakest_classes([analysis])  # type: ignore[misc]
+    assert header == ["least often right", "class", "right %", "images"]
+    assert cells == [
+        ["a", "class 6", "40.00", "10"],
+        ["", "class 5", "50.00", "10"],
+        ["", "class 4", "60.00", "10"],
+        ["", "class 3", "70.50", "1,000"],
+        ["", "class 2", "80.00", "50"],
+        ["b", "class 5", "30.00", "10"],
+    ]
+    seeds = [made_up([5, 5], a=[80, 60]), made_up([5, 5], a=[60, 70])]
+    assert report.weakest_classes(seeds)[1][0] == ["a", "class 1", "65.00 ± 7.07", "5"]  # type: ignore[index]
+    assert report.weakest_classes([made_up([5, 5], a=[100, 100])]) is None
+
+
+def test_students_hardly_better_than_one_answer_for_all_are_told() -> None:
+    told = report.no_better_than_one_answer([made_up([95, 5], a=[100, 0], b=[100, 35], c=[100, 80])])
+    assert told == "Always 'class 0' would be 95.00 %, and a 95.00 %, b 96.75 %: look at the classes, not at accuracy."
+    assert report.no_better_than_one_answer([made_up([50, 50], a=[60, 60])]) is None
 
 
 def test_several_groups_are_compared_a_line_each(trained: Path, plain: list[Path]) -> None:

@@ -65,6 +65,7 @@ def describe(raw: Raw) -> dict[str, Any]:
     return {
         "images": len(raw.labels),
         "class_names": raw.class_names,
+        "class_images": np.bincount(raw.labels, minlength=len(raw.class_names)).tolist(),
         "students": students,
         "teacher": None if raw.teacher is None else {"name": raw.teacher, **_voice(log_p[raw.teacher], raw)},
         "ensemble": _voice(together, raw),

@@ -64,6 +64,10 @@ def _print_tables(groups: list[report.Group]) -> None:
     for group in groups:
         console.print(escape(report.title(group)), soft_wrap=True)
         print_table(*report.voices(group.analyses))
+        if (told := report.no_better_than_one_answer(group.analyses)) is not None:
+            console.print(escape(told), soft_wrap=True)
+        if (weakest := report.weakest_classes(group.analyses)) is not None:
+            print_table(*weakest)
         print_table(*report.pairs(group.analyses))
         if (first := report.who_was_first(group.analyses)) is not None:
             print_table(*first)

@@ -27,6 +27,8 @@ PAIRS: dict[str, tuple[str, int, str]] = {
     "Q": ("q_statistic", 3, "another measure of the same, which saturates near 1 where both are good"),
     "double fault %": ("double_fault", 2, "images that both have wrong: nobody can teach them"),
 }
+MOST_CLASSES = 5  # that are named of each student
+HARDLY_BETTER = 2  # points of accuracy
 ORDER = {
     "first, later second": "first_then_second",
     "second, later first": "second_then_first",
@@ -93,6 +95,35 @@ def pairs(analyses: Sequence[Analysis]) -> Table:
         values = [[list(a["pairs"][pair]["kl"].values())[way] for a in analyses] for pair in names]
         cells.append([label, *(_cell(of_pair, 4) for of_pair in values)])
     return ["", *names], cells
+
+
+def weakest_classes(analyses: Sequence[Analysis]) -> Table | None:
+    """The classes that each student gets right least often. None if all get all images right."""
+    first = analyses[0]
+    cells = []
+    for student in first["students"]:
+        seen = [analysis["students"][student]["class_accuracy"] for analysis in analyses]
+        own = [
+            (fmean(of_class), _cell(of_class, 2), name, images)
+            for *of_class, name, images in zip(*seen, first["class_names"], first["class_images"], strict=True)
+            if images and fmean(of_class) < 100
+        ]
+        for place, (_, told, name, images) in enumerate(sorted(own, key=lambda line: line[0])[:MOST_CLASSES]):
+            cells.append(["" if place else student, name, told, f"{images:,}"])
+    return (["least often right", "class", "right %", "images"], cells) if cells else None
+
+
+def no_better_than_one_answer(analyses: Sequence[Analysis]) -> str | None:
+    """Of students that are hardly better than whoever always gives the most frequent class; None if there are none."""
+    first = analyses[0]
+    most = max(first["class_images"])
+    share = 100 * most / sum(first["class_images"])
+    name = first["class_names"][first["class_images"].index(most)]
+    means = {of: fmean(analysis["students"][of]["accuracy"] for analysis in analyses) for of in first["students"]}
+    told = ", ".join(f"{student} {mean:.2f} %" for student, mean in means.items() if mean <= share + HARDLY_BETTER)
+    return (
+        f"Always '{name}' would be {share:.2f} %, and {told}: look at the classes, not at accuracy." if told else None
+    )
 
 
 def who_was_first(analyses: Sequence[Analysis]) -> Table | None:
