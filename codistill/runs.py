@@ -76,6 +76,8 @@ def _train(
 ) -> dict[str, Any]:
     processes.together(trackers.check)
     state = processes.on_main(folder.take_up) if resume else None
+    if not resume:  # before all images are decoded
+        processes.on_main(lambda: folder.check(overwrite))
     experiment = processes.together(
         lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
     )

@@ -23,9 +23,12 @@ class RunLock:
     def __init__(self, run: Path, warn: Callable[[str], None]) -> None:
         self._run, self._warn = run, warn
         self._lock = FileLock(run / NAME, fallback_to_soft=False)
+        self._held = False
 
     def acquire(self) -> None:
         """Raises UserError that names the holder if another process trains here, and OSError as a file may."""
+        if self._held:
+            return
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
@@ -37,11 +40,14 @@ class RunLock:
             if error.errno not in (errno.ENOSYS, errno.ENOTSUP):
                 raise
             self._warn(f"The file system of '{self._run}' has no locks: see that nobody else trains in this folder.")
+            self._held = True
             return
+        self._held = True
         (self._run / NAME).write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf-8")
 
     def release(self) -> None:
         self._lock.release()
+        self._held = False
 
     def _holder(self) -> str:
         try:

@@ -63,19 +63,29 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / "summary.json").exists()
 
+    def check(self, overwrite: bool = False) -> None:
+        """Raises UserError if ``start`` would, for what is here now. Nothing is written but the lock of a run."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"Run folder '{self.path}' is a file.")
+        try:
+            if (self.path / lock.NAME).exists():  # else none is made in a folder that may be somebody else's
+                self._lock.acquire()
+                if not overwrite:
+                    self._check_free()
+            elif overwrite:
+                self._check_replaceable()
+            else:
+                self._check_free()
+        except OSError as error:
+            raise self._not_writable(error) from error
+
     def start(self, config_yaml: str, overwrite: bool = False) -> None:
         """Begin a run here. Raises UserError if one was finished or begun here before, unless told to overwrite.
 
         A folder that holds anything else is never written to: what is called like a file of a run may be another's.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"Run folder '{self.path}' is a file.")
+        self.check(overwrite)
         try:
-            if not (self.path / lock.NAME).exists():  # before one is made in a folder that is somebody else's
-                if overwrite:
-                    self._check_replaceable()
-                else:
-                    self._check_free()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if not overwrite:

@@ -107,6 +107,45 @@ def test_a_folder_in_which_a_run_was_killed_before_it_began_counts_as_empty(tmp_
     assert (tmp_path / "config.yaml").read_text() == "epochs: 1\n"
 
 
+@pytest.mark.parametrize(
+    ("files", "overwrite", "words"),
+    [
+        (("config.yaml", "summary.json"), False, "already holds a finished run"),
+        ((".lock", "config.yaml", "summary.json"), False, "already holds a finished run"),
+        ((".lock", "config.yaml", "checkpoint.pt"), False, "holds an unfinished run"),
+        (("thesis.tex",), False, "is not empty"),
+        (("thesis.tex",), True, "holds no run: it is not replaced"),
+        (None, True, "is a file"),
+    ],
+)
+def test_a_folder_that_is_not_free_is_told_before_data_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...] | None, overwrite: bool, words: str
+) -> None:
+    def decoded(*_: Any, **__: Any) -> None:
+        raise AssertionError("images were decoded first")
+
+    run = tmp_path / "run"
+    if files is None:
+        run.touch()
+    for name in files or ():
+        run.mkdir(exist_ok=True)
+        (run / name).touch()
+    monkeypatch.setattr(runs, "build", decoded)
+    with pytest.raises(UserError, match=words):
+        runs.train(CONFIG, run, Silent(), overwrite=overwrite)
+
+
+def test_nothing_is_written_before_everything_is_built(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(UserError, match="batch_size=9999"):
+        runs.train(CONFIG.model_copy(update={"batch_size": 9999}), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+    finished_run = tmp_path / "finished"
+    shutil.copytree(whole, finished_run)
+    with pytest.raises(UserError, match="batch_size=9999"):
+        runs.train(CONFIG.model_copy(update={"batch_size": 9999}), finished_run, Silent(), overwrite=True)
+    assert first_difference(whole, finished_run) is None
+
+
 def test_a_folder_that_holds_no_run_is_not_overwritten(tmp_path: Path) -> None:
     for name in ("config.yaml", "metrics.jsonl", "checkpoint.pt", "report.html", "tensorboard/events"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
