@@ -1,6 +1,7 @@
 """From a recipe file and ``key=value`` overrides to a configuration."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
     """A recipe with overrides ``key=value`` (values are YAML). Raises UserError for whatever cannot be understood."""
     given: dict[str, Any] = {}
     if recipe is not None:
+        if os.path.isdir(recipe):
+            meant = recipe / "config.yaml" if (recipe / "config.yaml").exists() else f"data={recipe}"
+            raise UserError(f"Recipe '{recipe}' is a folder, not a YAML file. Did you mean {shlex.quote(str(meant))}?")
         given = read_recipe(recipe)
     return make_config(merged(given, read_overrides(overrides)))
 

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, create_model, field_validator
 
 from codistill.errors import UserError, unknown
-from codistill.models import MODELS, TIMM, Model, is_foreign, name_and_settings
+from codistill.models import MODELS, TIMM, Model, is_foreign, name_and_settings, unknown_model
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
@@ -66,6 +66,8 @@ def _model(given: Any) -> Model:
     if not isinstance(given.get("name"), str):
         raise UserError(f"A student's model should be a name, or a mapping with 'name', got {given!r}.")
     if not is_foreign(given["name"]):
+        if given["name"] not in MODELS:
+            raise unknown_model(given["name"])
         full = named(given, "model", MODELS)
         given = {"name": full["name"], **full["settings"]}
     else:

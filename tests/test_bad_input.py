@@ -518,7 +518,13 @@ RECIPES = [
     recipe("a time with a fraction", "optimizer: {lr: 1:30.5}\n", "1:30.5 would be read as 90.5"),
 ]
 RECIPES += [
-    Bad("a folder in place of a recipe", lambda: Path("r").mkdir(), ["train", "r"], ("Recipe 'r' is a folder",)),
+    Bad(
+        "a folder in place of a recipe",
+        lambda: Path("r").mkdir(),
+        ["train", "r"],
+        ("Recipe 'r' is a folder", "Did you mean data=r?"),
+    ),
+    Bad("a run in place of a recipe", nothing, ["train", "done"], ("is a folder", "Did you mean done/config.yaml?")),
     Bad("no recipe", nothing, ["train", "nowhere.yaml"], ("Recipe 'nowhere.yaml' does not exist",)),
     Bad("a recipe with a name too long for a file", nothing, ["train", "r" * 300], ("Recipe 'rrr", "does not exist")),
 ]
@@ -558,7 +564,12 @@ KEYS = [
     keys("no for a setting's number", "method={name: dml, temperature: no}", "temperature should not be yes or no"),
     keys("no epochs", "epochs=0", "epochs should be greater than or equal to 1"),
     keys("a batch of one", "batch_size=1", "batch_size should be greater than or equal to 2"),
-    keys("a batch larger than the data", "batch_size=2000", "batch_size=2000 is larger than the training data: 1078"),
+    keys(
+        "a batch larger than the data",
+        "batch_size=2000",
+        "batch_size=2000 is larger than the training data: 1078",
+        "batch_size=1024 would do",
+    ),
     keys("NaN", "optimizer.lr=.nan", "optimizer.lr should be a finite number"),
     keys("infinity", "optimizer.weight_decay=.inf", "optimizer.weight_decay should be a finite number"),
     keys(
@@ -593,6 +604,7 @@ KEYS = [
     keys("a device without numbers", "device=meta", "device should be auto, cpu, cuda, cuda:N or mps", "'meta'"),
     keys("no such method", "method=dmll", "Unknown method 'dmll'. Did you mean 'dml'? Choices: independent, dml"),
     keys("no such task", "tasks=rotaton", "Unknown task 'rotaton'. Did you mean 'rotation'?"),
+    keys("a model of timm without its prefix", "students=[resnet18,resnet8]", "Models of timm are called timm/NAME"),
     keys("no such model", "students=[resnet8,resnet9]", "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
     keys(
         "a model without name",

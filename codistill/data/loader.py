@@ -53,7 +53,9 @@ class TrainLoader:
         share = _share(batch_size, processes)
         rows = rows_shown(images.labels, order, share)
         if batch_size > rows:
-            raise UserError(f"batch_size={batch_size} is larger than the training data: {rows} images.")
+            raise UserError(
+                f"batch_size={batch_size} is larger than the training data: {rows} images.{_that_fits(rows, processes)}"
+            )
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
         if crop.padding >= min(self.size):
             raise UserError(
@@ -188,6 +190,12 @@ class EvaluationLoader:
         for pixels, labels in list(batches)[self._mine]:
             images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
             yield Batch(normalise(images, self._mean, self._std), labels.to(device, non_blocking=True))
+
+
+def _that_fits(rows: int, processes: int) -> str:
+    """A batch size that would do, as a sentence; nothing if there is none."""
+    pairs = rows // (2 * processes)
+    return f" batch_size={2 * processes << (pairs.bit_length() - 1)} would do." if pairs else ""
 
 
 def _share(batch_size: int, processes: int) -> int:

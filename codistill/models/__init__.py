@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from codistill.errors import unknown
+from codistill.errors import UserError, unknown
 from codistill.models.cifar_resnet import DEPTHS, WIDTHS, X4, CifarResNet
 from codistill.models.densenet import DenseNet
 from codistill.models.mobilenetv2 import MobileNetV2
@@ -51,6 +51,11 @@ def name_and_settings(model: Model) -> tuple[str, dict[str, Any]]:
     return model["name"], {key: value for key, value in model.items() if key != "name"}
 
 
+def unknown_model(name: str) -> UserError:
+    """An error for a name that is none of ours; it may be one of timm's without what those begin with."""
+    return UserError(f"{unknown('model', name, MODELS)} Models of timm are called timm/NAME, such as timm/resnet18.")
+
+
 def make_backbone(model: Model, image_size: tuple[int, int] | None = None, *, pretrained: bool = True) -> nn.Module:
     """The backbone of a model, with its weights drawn from PyTorch's random state or, if it asks so, pretrained.
 
@@ -64,8 +69,18 @@ def make_backbone(model: Model, image_size: tuple[int, int] | None = None, *, pr
     if is_foreign(name):
         return make_own(name, settings)
     if name not in MODELS:
-        raise unknown("model", name, MODELS)
+        raise unknown_model(name)
     return MODELS[name](**settings)
 
 
-__all__ = ["MODELS", "Model", "Staged", "make_backbone", "name_and_settings", "is_foreign", "TIMM", "CifarResNet"]
+__all__ = [
+    "MODELS",
+    "TIMM",
+    "CifarResNet",
+    "Model",
+    "Staged",
+    "is_foreign",
+    "make_backbone",
+    "name_and_settings",
+    "unknown_model",
+]

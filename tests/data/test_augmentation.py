@@ -109,8 +109,11 @@ def test_asking_for_more_augmentations_changes_neither_the_first_nor_the_order()
 
 
 def test_a_batch_larger_than_the_data_and_a_padding_larger_than_the_images_are_refused() -> None:
-    with pytest.raises(UserError, match="batch_size=6 is larger than the training data: 5 images"):
+    with pytest.raises(UserError, match=r"=6 is larger than the training data: 5 images\. batch_size=4 would do"):
         loader(batch_size=6)
+    loader(batch_size=4)
+    with pytest.raises(UserError, match=r"batch_size=6 is larger than the training data: 5 images\.$"):
+        loader(batch_size=6, processes=3)
     with pytest.raises(UserError, match=r"augment.padding=8 must be smaller than the images \(8 pixels\)"):
         loader(crop=PaddedCrop(SIZE, 8, flip=True))
 
