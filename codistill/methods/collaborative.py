@@ -9,8 +9,9 @@ each with its own name in the table of weights: ``a/cpm_kl``, ``b/cpm_kl``, ``a/
 ``cpm/a_kl``, ``cpm/b_kl``.
 
 The tasks are chosen beside the method, one or more per student. Only the paper's abstract is public: the losses and
-settings start from the closest public designs, and every choice of ours is an argument. Measured choices: the same
-strong task for all is not worse than different ones, and trust falls fast, by exp(-4) per nat (docs/results.md).
+settings start from the closest public designs, and every choice of ours is an argument. Chosen by
+measurement, though neither is decided: the same strong task for all, and trust that falls by exp(-4) per nat of
+cross-entropy (docs/results.md).
 """
 
 from collections.abc import Mapping
