@@ -67,7 +67,7 @@ def test_statistics_and_sizes_do_not_depend_on_how_many_images_are_read_at_a_tim
 ) -> None:
     statistics, halves, doubles = channel_statistics(PIXELS), resize(PIXELS, 4), resize(PIXELS, 16)
     monkeypatch.setattr(images, "_CHUNK_BYTES", 2 * PIXELS[0].numel())
-    assert [len(chunk) for chunk in images._chunks(PIXELS)] == [2, 2, 1]
+    assert [len(chunk) for chunk in images.chunks(PIXELS)] == [2, 2, 1]
     assert channel_statistics(PIXELS) == statistics
     assert torch.equal(resize(PIXELS, 4), halves)
     assert torch.equal(resize(PIXELS, 16), doubles)
