@@ -7,6 +7,7 @@ if writing them again gives the same words. The column of images is found by the
 import csv
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -129,7 +130,8 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 def _separator(path: Path, first_line: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
-    return next((mark for mark in ",;\t" if mark in first_line), ",")
+    bare = re.sub(r'"[^"]*"', "", first_line)  # what is quoted separates nothing
+    return next((mark for mark in ",;\t" if mark in bare), ",")
 
 
 def _file(folder: Path, cell: str) -> str:

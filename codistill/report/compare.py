@@ -201,12 +201,22 @@ def _name(group: Sequence[tuple[Path, int]]) -> str:
 
 
 def _with_one_name(runs: Sequence[_Run]) -> list[_Run]:
-    """Data whose images are the same in all splits go by the name of the first, however that of others is spelled."""
-    names: dict[str, Any] = {}
+    """Data whose images are the same in all splits go by the name of the first, however that of others is spelled.
+
+    A run of earlier versions, which knows no fingerprints, has the images of the others that spell it as it does.
+    """
+    first: dict[str, Any] = {}  # of those with the same images
+    stands_for: dict[Any, Any] = {}  # a spelling -> the first one
+    for _, config, summary in runs:
+        if (images := summary.get("fingerprints")) and "data" in config:
+            name = config["data"].get("name")
+            stands_for.setdefault(name, first.setdefault(yaml.safe_dump(images), name))
     found = []
     for run, config, summary in runs:
-        if (images := summary.get("fingerprints")) and "data" in config:
-            name = names.setdefault(yaml.safe_dump(images), config["data"].get("name"))
+        if "data" in config:
+            name = config["data"].get("name")
+            images = summary.get("fingerprints")
+            name = first[yaml.safe_dump(images)] if images else stands_for.get(name, name)
             config = {**config, "data": {**config["data"], "name": name}}
         found.append((run, config, summary))
     return found

@@ -290,8 +290,9 @@ def test_tabs_other_columns_and_absolute_paths_are_read() -> None:
         ["path\tkind", *paths("a", "b", "a", "b", between="\t")],
         ["path,kind", *(line.replace("/", "\\") for line in paths("a", "b", "a", "b"))],
         ['"path",kind;', *paths("a", "b", "a", "b")],
+        ['"path";"kind, of two"', *paths("a", "b", "a", "b", between=";")],
     ],
-    ids=["an index", "semicolons", "tabs", "backslashes", "a semicolon in a name"],
+    ids=["an index", "semicolons", "tabs", "backslashes", "a semicolon in a name", "a comma in a name"],
 )
 def test_csv_files_are_read_as_programs_write_them(lines: list[str]) -> None:
     listed(*lines)
