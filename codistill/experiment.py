@@ -1,6 +1,8 @@
 """From a configuration to everything that a run needs, built and found to fit together before anything is trained."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -58,7 +60,12 @@ class Experiment:
     sizes: dict[str, int]  # images per split
     data: str  # how many images, and where they come from, in words
     company: str  # the method, and the students with their tasks, in words; whether training is long enough for tasks
-    warnings: list[str]  # what is possible but hardly meant
+    find_warnings: Callable[[], list[str]]
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What is possible but hardly meant. Looked for when asked: images are compared with each other for it."""
+        return self.find_warnings()
 
 
 def build(
@@ -140,8 +147,6 @@ def build(
     remark = remark_on_length(cohort, config.epochs * len(loader), config.students.values())
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
     warnings = [
-        *source.warnings,
-        *repeated_pictures(splits, source),
         *warnings_of_data(splits.train, cohort, config.order),
         *warnings_of_cohort(cohort, runtime),
         *warnings_of_optimizer(config.optimizer),
@@ -163,7 +168,7 @@ def build(
         sizes,
         data,
         f"{_company(config)} {remark}".strip(),
-        warnings,
+        lambda: [*source.warnings, *repeated_pictures(splits, source), *warnings],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from codistill import run_files
 from codistill.config import RunConfig, make_config
-from codistill.data import changed_splits
+from codistill.data import changed_since
 from codistill.engine import outputs
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.run_folder import RunFolder
@@ -64,9 +64,7 @@ def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, An
     then = folder.student_facts(next(iter(experiment.cohort.students)))
     now = {key: list(value) if isinstance(value, tuple) else value for key, value in experiment.facts.items()}
     images = experiment.sizes
-    others = changed_splits(checkpoint.get("fingerprints", {}), experiment.fingerprints)
-    if checkpoint["data"] != experiment.fingerprint and "train" not in others:
-        others = ["train", *others]
+    others = changed_since(checkpoint, experiment.fingerprint, experiment.fingerprints)
     if now["class_names"] != then.get("class_names", now["class_names"]):
         names = [", ".join(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
         found = "its classes were {}, and are {}".format(*names)

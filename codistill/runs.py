@@ -154,11 +154,7 @@ def _train(
         )
     # Not before training is over: no choice is made on test images.
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)
-    students = {name: processes.whole(student.state_dict()) for name, student in cohort.students.items()}
-    digests = {
-        name: folder.save_student(name, weights, {"model": config.students[name], **experiment.facts})
-        for name, weights in students.items()
-    }
+    digests = _save_students(experiment, folder)
     if seen_over_epochs := answers.state():
         assert experiment.validation is not None
         every = math.ceil(len(experiment.validation.images) / SAMPLE)
@@ -186,15 +182,19 @@ def _test_best_epoch(experiment: Experiment, folder: RunFolder, best: BestEpoch,
     """Test and save the weights that validation images chose; the last epoch's accuracy is known."""
     if best.epoch is None:
         return {"test_accuracy_selected": None}
-    config, cohort, whole = experiment.config, experiment.cohort, experiment.runtime.processes.whole
+    config, cohort = experiment.config, experiment.cohort
     with best.put_into(cohort):
         known = best.epoch == config.epochs
         accuracy = last if known else evaluate(cohort, experiment.test, experiment.runtime)
-        facts = {**experiment.facts, "epoch": best.epoch}
-        digests = {
-            name: folder.save_student(
-                f"{name}.best", whole(student.state_dict()), {"model": config.students[name], **facts}
-            )
-            for name, student in cohort.students.items()
-        }
+        digests = _save_students(experiment, folder, ".best", epoch=best.epoch)
     return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}, "sha256_selected": digests}
+
+
+def _save_students(experiment: Experiment, folder: RunFolder, ending: str = "", **more: Any) -> dict[str, str]:
+    """Each student as it is now, in a file of its name and ``ending``, which tells its facts and ``more``; digests."""
+    config, facts, whole = experiment.config, experiment.facts, experiment.runtime.processes.whole
+    students = {name: whole(student.state_dict()) for name, student in experiment.cohort.students.items()}
+    return {
+        name: folder.save_student(f"{name}{ending}", weights, {"model": config.students[name], **facts, **more})
+        for name, weights in students.items()
+    }

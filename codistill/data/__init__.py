@@ -13,6 +13,7 @@ from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
 from codistill.data.synthetic import Synthetic
 from codistill.data.telltales import (
+    changed_since,
     changed_splits,
     fingerprint,
     fingerprints,
@@ -44,6 +45,7 @@ __all__ = [
     "Splits",
     "TrainLoader",
     "augmentation",
+    "changed_since",
     "changed_splits",
     "channel_statistics",
     "fingerprint",

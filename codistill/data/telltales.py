@@ -5,6 +5,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -81,6 +82,12 @@ def fingerprints(splits: Splits, most: int = MOST_HASHED) -> dict[str, str]:
 def changed_splits(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Those that are others by their fingerprints. Runs of earlier versions know fewer of these, or none."""
     return [split for split in now if before.get(split, now[split]) != now[split]]
+
+
+def changed_since(checkpoint: Mapping[str, Any], fingerprint: str, fingerprints: Mapping[str, str]) -> list[str]:
+    """Splits of a run whose images are others than when its checkpoint was written; train is told by either hash."""
+    changed = changed_splits(checkpoint.get("fingerprints", {}), fingerprints)
+    return changed if "train" in changed or checkpoint["data"] == fingerprint else ["train", *changed]
 
 
 def _hash_all(images: Images, most: int) -> str:

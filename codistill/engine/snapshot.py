@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from codistill.cohort import Cohort
-from codistill.data.telltales import changed_splits
+from codistill.data.telltales import changed_since
 from codistill.engine.meter import Meter
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
@@ -73,10 +73,8 @@ class Snapshot:
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
                 "Put config.yaml back, or start another run with the new configuration."
             )
-        changed = changed_splits(state.get("fingerprints", {}), fingerprints)
-        training = state["data"] != fingerprint or "train" in changed
-        if training or changed:
-            named = "training" if training else " and ".join(changed)
+        if changed := changed_since(state, fingerprint, fingerprints):
+            named = "training" if "train" in changed else " and ".join(changed)
             raise UserError(
                 f"The {named} images of data '{data}' are not those that the run in '{run}' began with: "
                 "files were changed, added or removed since, or another version of Pillow decodes them otherwise. "
