@@ -37,6 +37,7 @@ COMMANDS = {
     "sweep": "Train many runs: rows, grids and seeds of a file. Stop it and start it again at any time.",
     "analyse": "What the students of runs learned: how rich, how different, how sure, and who knew what first.",
     "report": "One HTML page about a run or a folder of runs, with its figures as SVG and PNG.",
+    "relocate": "Tell runs where their data moved to, so that they can be resumed, evaluated and exported again.",
     "stress": "The collapse test: one student is harmed on purpose; what do its peers lose, with each method?",
     "plan": "What a training run would cost, before it starts: sizes, passes, memory and time.",
     "bench": "Images per second, time of each part of a step, and memory, of any configuration on this machine.",

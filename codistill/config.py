@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     Field,
     NonNegativeFloat,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -32,6 +33,7 @@ from codistill.shorthand import Section, Strict, explain, name_students, named, 
 STUDENTS = ["resnet8", "resnet8"]
 TASKS_OF_EACH = "rotation"  # chosen by the micro benchmark: docs/results.md
 METHOD = "collaborative"
+IF_SET = ("replanned",)  # keys that are written down only where they hold something
 
 
 class Named(Strict):
@@ -54,6 +56,13 @@ class TaskConfig(Named):
     @model_serializer
     def _flat(self) -> dict[str, Any]:
         return {"name": self.name, "weight": self.weight, "fraction": self.fraction, **self.settings}
+
+
+class Replanned(Strict):
+    """Until ``until_step`` steps were done, training was meant to last ``epochs``: schedules and ramps went by it."""
+
+    until_step: int = Field(ge=1)
+    epochs: int = Field(ge=1)
 
 
 def _check_weight(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -89,6 +98,9 @@ class RunConfig(Strict):
     optimizer: OptimizerConfig = OptimizerConfig()
     batch_size: int = Field(128, ge=2, description="of all processes together")
     epochs: int = Field(30, ge=1)
+    replanned: list[Replanned] = Field(
+        [], description="of a run that was resumed with other epochs: how many there were to be, until which step"
+    )
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N, mps (never tried)")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -170,6 +182,18 @@ class RunConfig(Strict):
                 "learning rate would never be reached. Lower it."
             )
         return self
+
+    @model_validator(mode="after")
+    def _is_poisoned_when_it_was_planned(self) -> "RunConfig":
+        if self.replanned and self.poison is not None and self.poison.reinitialise is not None:
+            raise UserError("poison.reinitialise is at a share of training, which must not change: keep its epochs.")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _short(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what only some runs have."""
+        dumped: dict[str, Any] = dump(self)
+        return {key: value for key, value in dumped.items() if value or key not in IF_SET}
 
     @property
     def tasks_of_students(self) -> dict[str, list[TaskConfig]]:

@@ -1,12 +1,14 @@
 """A finished run, taken up again: its configuration, its cohort as it was in the end, what that says of every image."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from codistill import run_files
-from codistill.config import RunConfig, make_config
-from codistill.data import changed_since
+from codistill.config import IF_SET, RunConfig, make_config
+from codistill.data import NoSuchData, changed_since
 from codistill.engine import outputs
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.run_folder import RunFolder
@@ -32,7 +34,8 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     # How it was sped up belongs to the device that trained.
     any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False, "sharding": "none"}
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
-    experiment = build(config, pretrained=False)
+    with moved_data_explained(run):
+        experiment = build(config, pretrained=False)
     built, checkpoint = "the run's config.yaml", folder.load_checkpoint()
     _check_data(experiment, folder, summary, checkpoint)
     load_weights(experiment.cohort, checkpoint["cohort"], f"{run}/checkpoint.pt", built)
@@ -85,10 +88,20 @@ def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, An
 def read_run_config(run: Path) -> RunConfig:
     """The configuration of a run folder. Raises UserError if it is not complete, as it was written."""
     given, place = run_files.read_config(run), f"{run}/config.yaml"
-    missing = [key for key in RunConfig.model_fields if key not in given]
+    missing = [key for key in RunConfig.model_fields if key not in given and key not in IF_SET]
     if missing:
         raise UserError(f"'{place}' is damaged: it lacks {', '.join(missing)}.")
     try:
         return make_config(given)
     except UserError as error:
         raise UserError(f"'{place}': {error}") from error
+
+
+@contextmanager
+def moved_data_explained(run: Path) -> Iterator[None]:
+    """As a context: where there are no such data, say what to do about a run of which they moved."""
+    try:
+        yield
+    except NoSuchData as error:
+        command = shlex.join(["codistill", "relocate", str(run), "--data"])
+        raise UserError(f"{error} If the data of this run moved, say where to: {command} PLACE") from error

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return records
 
 
-def differing_keys(ours: str, theirs: str) -> list[str]:
-    """``optimizer.lr (0.1, not 0.2)`` for each key in which two texts of config.yaml differ; the first is our value."""
-    return list(_differing(read_yaml(ours), read_yaml(theirs)))
+def differing_keys(ours: str, theirs: str, free: Collection[str] = ()) -> list[str]:
+    """``optimizer.lr (0.1, not 0.2)`` for each key in which two texts of config.yaml differ; the first is our value.
+
+    free: keys that may differ.
+    """
+    return list(_differing(read_yaml(ours), read_yaml(theirs), free))
 
 
 def misfits(content: Mapping[str, Any], kinds: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -97,12 +100,14 @@ def misfits(content: Mapping[str, Any], kinds: Mapping[str, Any], prefix: str = 
             yield from misfits(content[key], kind, f"{prefix}{key}.")
 
 
-def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _differing(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], free: Collection[str], prefix: str = ""
+) -> Iterator[str]:
     for key in {**ours, **theirs}:
         one, other = ours.get(key), theirs.get(key)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from _differing(one, other, f"{prefix}{key}.")
-        elif one != other:
+            yield from _differing(one, other, free, f"{prefix}{key}.")
+        elif one != other and f"{prefix}{key}" not in free:
             yield f"{prefix}{key}" if isinstance(one, list) else f"{prefix}{key} ({one}, not {other})"
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
+from codistill.engine.horizon import Horizon
 from codistill.engine.join import join
 from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
@@ -32,7 +34,8 @@ from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.engine.uncompilable import uncompilable_explained
 from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student, loss_names
-from codistill.finished import save_outputs
+from codistill.finished import moved_data_explained, save_outputs
+from codistill.resume import MAY_DIFFER, horizon_of, replanned
 from codistill.summary import summarise
 
 
@@ -76,29 +79,87 @@ def _train(
 ) -> dict[str, Any]:
     processes.together(trackers.check)
     state = processes.on_main(folder.take_up) if resume else None
+    if state is not None:
+        config = processes.together(lambda: replanned(config, state))
     if not resume:  # before all images are decoded
         processes.on_main(lambda: folder.check(overwrite))
-    experiment = processes.together(
-        lambda: build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
-    )
-    config, cohort = experiment.config, experiment.cohort
+
+    def built() -> Experiment:
+        with moved_data_explained(folder.path) if resume else nullcontext():
+            return build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
+
+    experiment = processes.together(built)
+    config, cohort, runtime = experiment.config, experiment.cohort, experiment.runtime
     # Not before all have built everything: sharding is work that they do together.
     image_size = experiment.facts["image_size"]
-    processes.together(lambda: processes.shard(cohort, lambda: loss_names(cohort, image_size, experiment.runtime)))
-    optimizer = experiment.runtime.optimizer(
-        cohort, config.lr_factors, lr=config.optimizer.lr, **config.optimizer.settings
-    )
-    scaling = Scaling(optimizer, experiment.runtime)
-    steps = len(experiment.loader)
+    processes.together(lambda: processes.shard(cohort, lambda: loss_names(cohort, image_size, runtime)))
+    optimizer = runtime.optimizer(cohort, config.lr_factors, lr=config.optimizer.lr, **config.optimizer.settings)
+    scaling = Scaling(optimizer, runtime)
+    horizon = horizon_of(config, len(experiment.loader))
     stop = StopRequest(display.note, patient=processes.count > 1)
-    class_names = experiment.facts["class_names"]
-    answers = Answers(len(class_names))
+    recorder = _recorder(experiment, folder, optimizer, scaling, horizon, display, stop)
+    # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
+    display.note(experiment.data)
+    display.note(experiment.company)
+    for warning in experiment.warnings:
+        display.warn(warning)
+    start_step = 0
+    if state is not None:
+        start_step = processes.together(lambda: recorder.restore(state))
+        folder.write_config(config.to_yaml())
+    elif resume:
+        folder.begin_anew(config.to_yaml())
+    else:
+        processes.on_main(lambda: folder.start(config.to_yaml(), overwrite))
+    processes.together(lambda: trackers.start(config.model_dump(mode="json"), start_step))
+    folder.listeners.append(trackers.log)
+    rate = config.optimizer
+    with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
+        fit(
+            cohort,
+            experiment.objective,
+            optimizer,
+            learning_rate(
+                rate.schedule, rate.lr, horizon.progress, warmup=round(rate.warmup_epochs * horizon.steps_per_epoch)
+            ),
+            experiment.loader,
+            horizon,
+            runtime,
+            _observer(experiment, recorder, optimizer, horizon),
+            clip_norm=rate.clip_norm,
+            scaling=scaling,
+            start_step=start_step,
+        )
+    skipped = scaling.figures()
+    if any(skipped.values()):
+        display.note(
+            f"{skipped['skipped_steps']} of {horizon.steps} steps were skipped, for their gradients overflowed "
+            "in fp16. It takes a few to find the scale."
+        )
+    summary = {**_test_and_save(experiment, folder, recorder), **skipped}
+    folder.save_summary(summary)
+    trackers.log_summary(summary, horizon.steps)
+    return summary
+
+
+def _recorder(
+    experiment: Experiment,
+    folder: RunFolder,
+    optimizer: torch.optim.Optimizer,
+    scaling: Scaling,
+    horizon: Horizon,
+    display: Display,
+    stop: StopRequest,
+) -> Recorder:
+    """Who logs, evaluates and saves while training goes on."""
+    config, cohort, class_names = experiment.config, experiment.cohort, experiment.facts["class_names"]
     prints = experiment.fingerprint, experiment.fingerprints
     origin = Origin(folder.path, config.to_yaml(), config.data.name, *prints)
-    recorder = Recorder(
-        Timetable(config.epochs, steps, config.batch_size, config.log_every, config.save_minutes),
+    steps = horizon.steps_per_epoch
+    return Recorder(
+        Timetable(horizon, config.batch_size, config.log_every, config.save_minutes),
         folder,
-        Snapshot(origin, cohort, optimizer, scaling, experiment.runtime),
+        Snapshot(origin, cohort, optimizer, scaling, experiment.runtime, may_differ=MAY_DIFFER),
         cohort,
         experiment.objective,
         optimizer,
@@ -108,72 +169,36 @@ def _train(
         sample=experiment.sample,
         display=display,
         health=Health(list(cohort.students), class_names, config.optimizer.warmup_epochs, steps),
-        answers=answers,
+        answers=Answers(len(class_names)),
         bad_batch=BadBatch(folder, experiment.loader.at, steps),
         stop=stop,
     )
-    schedule = learning_rate(
-        config.optimizer.schedule,
-        config.optimizer.lr,
-        total=config.epochs * steps,
-        warmup=round(config.optimizer.warmup_epochs * steps),
-    )
-    # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
-    display.note(experiment.data)
-    display.note(experiment.company)
-    for warning in experiment.warnings:
-        display.warn(warning)
-    start_step = 0
-    if state is not None:
-        start_step = processes.together(lambda: recorder.restore(state))
-    elif resume:
-        folder.begin_anew(config.to_yaml())
-    else:
-        processes.on_main(lambda: folder.start(config.to_yaml(), overwrite))
-    processes.together(lambda: trackers.start(config.model_dump(mode="json"), start_step))
-    folder.listeners.append(trackers.log)
-    with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
-        fit(
-            cohort,
-            experiment.objective,
-            optimizer,
-            schedule,
-            experiment.loader,
-            config.epochs,
-            experiment.runtime,
-            _observer(experiment, recorder, optimizer),
-            clip_norm=config.optimizer.clip_norm,
-            scaling=scaling,
-            start_step=start_step,
-        )
-    skipped = scaling.figures()
-    if any(skipped.values()):
-        display.note(
-            f"{skipped['skipped_steps']} of {config.epochs * steps} steps were skipped, for their gradients overflowed "
-            "in fp16. It takes a few to find the scale."
-        )
-    # Not before training is over: no choice is made on test images.
+
+
+def _test_and_save(experiment: Experiment, folder: RunFolder, recorder: Recorder) -> dict[str, Any]:
+    """After training, and not before: no choice is made on test images. Returns what the summary says."""
+    cohort, processes = experiment.cohort, experiment.runtime.processes
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)
     digests = _save_students(experiment, folder)
-    if seen_over_epochs := answers.state():
+    if seen_over_epochs := recorder.answers.state():
         assert experiment.validation is not None
         every = math.ceil(len(experiment.validation.images) / SAMPLE)
-        folder.save_outputs("answers", seen_over_epochs, {"speakers": answers.speakers, "every": every})
-    if processes.count == 1 and outputs.size(cohort, len(experiment.test.images), len(class_names)) < MOST_BYTES:
+        folder.save_outputs("answers", seen_over_epochs, {"speakers": recorder.answers.speakers, "every": every})
+    size = outputs.size(cohort, len(experiment.test.images), len(experiment.facts["class_names"]))
+    if processes.count == 1 and size < MOST_BYTES:
         save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
     selected = _test_best_epoch(experiment, folder, recorder.best, accuracy)
-    summary = {**summarise(experiment, accuracy, recorder), **selected, **skipped, "sha256": digests}
-    folder.save_summary(summary)
-    trackers.log_summary(summary, config.epochs * steps)
-    return summary
+    return {**summarise(experiment, accuracy, recorder), **selected, "sha256": digests}
 
 
-def _observer(experiment: Experiment, recorder: Recorder, optimizer: torch.optim.Optimizer) -> Observer:
+def _observer(
+    experiment: Experiment, recorder: Recorder, optimizer: torch.optim.Optimizer, horizon: Horizon
+) -> Observer:
     """The recorder, behind what draws a student's weights anew if the run is poisoned so."""
     poison = experiment.config.poison
     if poison is None or poison.reinitialise is None:
         return recorder
-    at = max(1, round(poison.reinitialise * experiment.config.epochs * len(experiment.loader)))
+    at = max(1, round(poison.reinitialise * horizon.steps))
     student = experiment.cohort.students[poison.student]
     return Reinitialising(recorder, student, fresh_student(experiment, poison.student), optimizer, at)
 

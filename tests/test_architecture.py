@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "poison": {"shorthand"},
     "stress": {"*"},
     "recipe": {"config", "strict_yaml"},
+    "resume": {"config", "engine", "finished", "recipe", "strict_yaml"},
     "display": {"engine"},
     "saved": {"models", "student", "weights"},
     "__init__": {"batch", "cohort", "config", "distill", "finished", "method", "objective"}
@@ -72,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"*"},
     "dry_step": {"batch", "cohort", "engine", "look", "student"},
     "plan": {"*"},
+    "relocate": {"*"},
     "sweep": {"*"},
     "commands": {"*"},
     "cli": {"commands", "engine"},

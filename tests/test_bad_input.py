@@ -753,8 +753,18 @@ RUNS = [
         ("no config.yaml. Is it a run folder?",),
     ),
     Bad("resume a finished run", a_run(), RESUME, ("Run 'run' is finished: there is nothing to resume",)),
+    Bad("resume with a recipe", a_run(finished=False), [*RESUME, "r.yaml"], ("give no recipe, and no --overwrite",)),
     Bad(
-        "resume with other keys", a_run(finished=False), [*RESUME, "epochs=9"], ("give no recipe, keys or --overwrite",)
+        "resume with another seed",
+        lambda: edited("epochs: 1", "epochs: 2"),
+        [*RESUME, "seed=1"],
+        ("of its keys epochs, device can be given anew, not seed",),
+    ),
+    Bad(
+        "resume with fewer epochs than are begun",
+        lambda: edited("epochs: 1", "epochs: 2"),
+        [*RESUME, "epochs=0"],
+        ("epochs should be greater",),
     ),
     Bad("resume an empty config", a_run(finished=False, config_yaml=""), RESUME, ("run/config.yaml' is damaged",)),
     Bad(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from codistill import finished, runs
+from codistill import runs
 from codistill.commands.accuracy import print_accuracy
 from codistill.commands.shared import ConfigArguments, at_home, console, errors, new_app, new_run, recipe_and_keys
 from codistill.config import describe_fields
@@ -16,7 +16,8 @@ from codistill.display import choose_display
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.stopping import Stopped
 from codistill.errors import UserError
-from codistill.recipe import load_config
+from codistill.recipe import load_config, read_overrides
+from codistill.resume import config_to_go_on
 
 app = new_app()
 
@@ -35,7 +36,8 @@ def _train_help() -> str:
             "codistill train recipes/cifar100_resnet32.yaml optimizer.lr=0.05 seed=3\n"
             "codistill train data=FOLDER data.image_size=64 'students=[resnet20,resnet20]' epochs=200 run=runs/a\n"
             "codistill train 'students={small: resnet8, large: resnet20}' 'tasks=[[rotation,supcon],none]' method=dml\n"
-            "codistill train --resume runs/a"
+            "codistill train --resume runs/a\n"
+            "codistill train --resume runs/a epochs=40"
         )
         + "\n\nA task or the method takes settings as a mapping: method={name: dml, temperature: 3}; for the method "
         + "also method.temperature=3. In most shells a value with spaces, braces or brackets needs quotes."
@@ -50,17 +52,20 @@ def _train_help() -> str:
 def train(
     arguments: ConfigArguments = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run folder, after its last saved step.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Go on with this run folder, after its last saved step. epochs=N changes how long training "
+            "is, device=NAME where it takes place.",
+            show_default=False,
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
 ) -> None:
     recipe, given = recipe_and_keys(arguments)
     if resume is not None:
-        if arguments or overwrite:
-            raise UserError("--resume goes on with the run's own configuration: give no recipe, keys or --overwrite.")
-        if (resume / "summary.json").exists():
-            raise UserError(f"Run '{resume}' is finished: there is nothing to resume.")
-        config, run = finished.read_run_config(resume), resume
+        if recipe is not None or overwrite:
+            raise UserError("--resume goes on with the run's own configuration: give no recipe, and no --overwrite.")
+        config, run = config_to_go_on(resume, read_overrides(given)), resume
     else:
         folders = [argument.removeprefix("run=") for argument in given if argument.startswith("run=")]
         if "" in folders:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from codistill.data.augmentation import augmentation
 from codistill.data.digits import Digits
+from codistill.data.folder import NoSuchData
 from codistill.data.hub import HubData
 from codistill.data.images import Images, Splits, channel_statistics
 from codistill.data.loader import EvaluationLoader, TrainLoader
@@ -40,6 +41,7 @@ __all__ = [
     "SOURCES",
     "EvaluationLoader",
     "Images",
+    "NoSuchData",
     "Progress",
     "Source",
     "Splits",

@@ -19,17 +19,21 @@ KINDS = 5  # endings of files that are left out are told
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # read, but not as images
 
 
+class NoSuchData(UserError):
+    """What a data name stands for is not there."""
+
+
 def local_data(name: str) -> Path | None:
     """The folder or file that a data name stands for, None for a name on the hub.
 
-    Raises UserError where it holds no data, or a file of it was cut off.
+    Raises NoSuchData where there is none, UserError where it holds no data, or a file of it was cut off.
     """
     place = os.path.expanduser(name)  # os.path takes names of any length, where Path.exists raises
     if not os.path.exists(place):
         is_file = name.lower().endswith(FILE_ENDINGS)
         if not is_file and not name.startswith((".", "/", "~")):
             return None
-        raise UserError(f"Data {'file' if is_file else 'folder'} '{name}' does not exist.")
+        raise NoSuchData(f"Data {'file' if is_file else 'folder'} '{name}' does not exist.")
     if os.path.isfile(place):
         if Path(place).suffix.lower() not in FILE_ENDINGS:
             raise UserError(

@@ -8,7 +8,7 @@ import io
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from codistill.data.source import Progress, Source
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
 from codistill.pixels.decode import decode
+
+SHOWN = 10  # images that cannot be decoded
 
 
 def download_folder() -> Path:
@@ -110,14 +112,20 @@ class HubData(Source):
         return f"'{readable(file)}'"
 
     def _decoded(self, split: str, rows: Rows, image_size: int | None, resize: str) -> Iterator[Tensor]:
-        """(H, W, 3) uint8 of each row in turn."""
+        """(H, W, 3) uint8 of each row in turn. Raises UserError that names every image that cannot be decoded."""
         told = self._progress or (lambda done, total: None)
         told(0, len(rows))
         first: torch.Size | None = None
+        broken: list[str] = []
         cells = self._splits[split].select(rows).select_columns(self._image)
         for done, (row, cell) in enumerate(zip(rows, cells, strict=True), start=1):
-            place = self._row(split, row)
-            pixels = torch.from_numpy(_decode(cell[self._image], place))
+            try:
+                pixels = torch.from_numpy(_decode(cell[self._image], self._row(split, row)))
+            except UserError as error:
+                broken.append(str(error))
+            told(done, len(rows))
+            if broken:
+                continue
             if image_size is not None:
                 pixels = resized(pixels[None], image_size, resize)[0]
             first = first or pixels.shape
@@ -128,7 +136,8 @@ class HubData(Source):
                     "data.image_size, such as 224, and data.resize=crop if they should keep their proportions."
                 )
             yield pixels
-            told(done, len(rows))
+        if broken:
+            raise UserError(_all_of(broken))
 
     @cached_property
     def _origin(self) -> tuple[str, str]:
@@ -235,6 +244,13 @@ def _from_hub(name: str) -> Any:
             f"'{download_folder()}' is a copy of a folder elsewhere. Give the path of the folder."
         )
     return loaded
+
+
+def _all_of(broken: Sequence[str]) -> str:
+    """The first of them in a line each."""
+    more = [f"... and {len(broken) - SHOWN:,} more."] if len(broken) > SHOWN else []
+    head = [f"{len(broken):,} images cannot be read:"] if len(broken) > 1 else []
+    return "\n".join([*head, *broken[:SHOWN], *more])
 
 
 def _decode(cell: dict[str, Any] | None, place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -17,6 +17,7 @@ from codistill.data.folder import (
     FILE_ENDINGS,
     METADATA,
     TABLES,
+    NoSuchData,
     check_links,
     is_text,
     readable,
@@ -209,7 +210,7 @@ def explained(load: Any, path: Path | None, name: str) -> Any:
         reason = first_line(cause).rstrip(".")
         if path is None:
             where = f"name (no such local folder, so it was looked up on the hub) '{name}'"
-            raise UserError(f"Data {where} could not be loaded: {reason}.") from error
+            raise NoSuchData(f"Data {where} could not be loaded: {reason}.") from error
         what = "file" if path.is_file() else "folder"
         if isinstance(cause, UnicodeEncodeError):
             for file in [path] if path.is_file() else sorted(visible_files(path)):

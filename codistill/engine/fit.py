@@ -8,6 +8,7 @@ from torch import Tensor
 
 from codistill.cohort import Cohort
 from codistill.data.loader import TrainLoader
+from codistill.engine.horizon import Horizon
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.engine.step import Step
@@ -28,7 +29,7 @@ def fit(
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
     loader: TrainLoader,
-    epochs: int,
+    horizon: Horizon,
     runtime: Runtime,
     observer: Observer,
     *,
@@ -36,14 +37,14 @@ def fit(
     scaling: Scaling | None = None,
     start_step: int = 0,
 ) -> None:
-    """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to ``epochs``."""
+    """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to the end."""
     step = Step(cohort, objective, optimizer, runtime, clip_norm, scaling)
-    for epoch in range(start_step // len(loader), epochs):
+    for epoch in range(start_step // len(loader), horizon.epochs):
         cohort.train()
         done = max(start_step - epoch * len(loader), 0)  # in this epoch, by the run that is gone on with
         for index, batch in enumerate(loader.epoch(epoch, done), done):
             number = epoch * len(loader) + index
-            losses, loss = step.forward(batch, progress=number / (epochs * len(loader)))
+            losses, loss = step.forward(batch, progress=horizon.progress(number))
             step.backward(loss)
             step.update(learning_rate(number))
             observer.after_step(epoch, number, losses, loss)

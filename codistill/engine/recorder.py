@@ -1,5 +1,6 @@
 """What happens beside training: losses are logged, each epoch is evaluated and saved, progress is shown."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,14 @@ from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.freed_memory import Surplus
 from codistill.engine.glance import look
 from codistill.engine.health import Health
+from codistill.engine.horizon import Horizon
 from codistill.engine.meter import TOTAL, DivergedError, Meter
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.engine.snapshot import Snapshot
 from codistill.engine.stopping import Stopped, StopRequest
+from codistill.errors import UserError
 from codistill.objective import Objective
 
 
@@ -62,16 +65,10 @@ class Display(Protocol):
 class Timetable(NamedTuple):
     """How long training is, and how often it is written down."""
 
-    epochs: int
-    steps_per_epoch: int
+    horizon: Horizon
     batch_size: int
     log_every: int  # steps
     save_minutes: float
-
-    @property
-    def steps(self) -> int:
-        """Of all epochs."""
-        return self.epochs * self.steps_per_epoch
 
 
 class Recorder:
@@ -99,11 +96,13 @@ class Recorder:
         bad_batch: BadBatch,
         stop: StopRequest,
     ) -> None:
-        self._timetable, self._folder, self._snapshot = timetable, folder, snapshot
+        self._timetable, self._horizon = timetable, timetable.horizon
+        self._folder, self._snapshot = folder, snapshot
         self._cohort, self._objective, self._optimizer, self._scaling = cohort, objective, optimizer, scaling
         self._runtime, self._processes = runtime, runtime.processes
         self._validation, self._sample, self._display = validation, sample, display
-        self._health, self._answers, self._bad_batch, self._stop = health, answers, bad_batch, stop
+        self._health, self._bad_batch, self._stop = health, bad_batch, stop
+        self.answers = answers
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
         self._ask_every = 1 if self._processes.count == 1 else timetable.log_every
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
@@ -131,7 +130,7 @@ class Recorder:
             self._display.line(progress)
         self._display.tick(self._progress(epoch, step + 1))
         # After an epoch's last step there is more to do first.
-        if (step + 1) % self._timetable.steps_per_epoch and (step + 1) % self._ask_every == 0:
+        if (step + 1) % self._horizon.steps_per_epoch and (step + 1) % self._ask_every == 0:
             due = time.perf_counter() - self._saved > 60.0 * self._timetable.save_minutes
             asked, due_somewhere = self._processes.largest(self._stop.number or 0, due)
             if asked or due_somewhere:
@@ -140,7 +139,7 @@ class Recorder:
                 raise Stopped(asked, epoch + 1, step + 1)
 
     def after_epoch(self, epoch: int) -> None:
-        done = (epoch + 1) * self._timetable.steps_per_epoch
+        done = (epoch + 1) * self._horizon.steps_per_epoch
         means = self._read(self._whole_epoch, done)
         self._interval = Meter(self._processes)  # intervals end with their epoch, where a resumed run begins too
         self._loss = means[TOTAL]
@@ -154,12 +153,12 @@ class Recorder:
         seen = look(self._cohort, self._sample, self._runtime) if self._sample is not None else None
         geometry = {}
         if seen is not None:
-            self._answers.add(epoch + 1, seen)
+            self.answers.add(epoch + 1, seen)
             geometry = {"richness": seen.richness(), "diversity": seen.diversity()}
         warnings = self._health.check(epoch, means, seen)
         for warning in warnings:
             self._display.warn(warning)
-        weights = self._objective.at((name for name in means if name != TOTAL), (epoch + 1) / self._timetable.epochs)
+        weights = self._objective.at((name for name in means if name != TOTAL), self._horizon.progress_after(done))
         figures = {**self._figures(means), "weights": weights}
         accuracies = {"validation_accuracy": accuracy, **geometry}
         self._folder.log({**record, **figures, **accuracies, "warnings": warnings})
@@ -182,12 +181,15 @@ class Recorder:
     def restore(self, state: dict[str, Any]) -> int:
         """Take up training from a checkpoint; returns how many steps are done. Raises UserError if it does not fit."""
         self._snapshot.put_back(state, self._meters)
+        done, horizon = int(state["steps_done"]), self._horizon
+        if done > horizon.steps:
+            begun = math.ceil(done / horizon.steps_per_epoch)
+            raise UserError(f"epochs={horizon.epochs} are too few: {begun} are begun already. Give that or more.")
         self.clock.restore(state)
-        done = int(state["steps_done"])
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state["warnings"])
-        self._answers.restore(state["answers"])
+        self.answers.restore(state["answers"])
         like = self._cohort.state_dict()
         self.best.restore(state["best_epoch"], lambda name, whole: self._processes.part(whole, like[name]))
         self._folder.keep_log_until(done)
@@ -214,11 +216,11 @@ class Recorder:
         return {
             **self._snapshot.take(self._meters),
             **self.clock.state(),
-            "epochs_done": steps_done // self._timetable.steps_per_epoch,
+            "epochs_done": steps_done // self._horizon.steps_per_epoch,
             "steps_done": steps_done,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
-            "answers": self._answers.state(),
+            "answers": self.answers.state(),
             "best_epoch": self._processes.whole(self.best.state()),
         }
 
@@ -233,7 +235,7 @@ class Recorder:
         return {"losses": means, "lr": learning_rate, "images_per_second": speed, **self._scaling.figures()}
 
     def _progress(self, epoch: int, done: int) -> Progress:
-        epochs, steps = self._timetable.epochs, self._timetable.steps
+        epochs, steps = self._horizon.epochs, self._horizon.steps
         speed = self.clock.steps_per_second
         left = (steps - done) / speed if speed else None
         return Progress(epoch + 1, epochs, done, steps, self._loss, self.accuracy, self.images_per_second, left)

@@ -125,6 +125,10 @@ class RunFolder:
         """After ``take_up`` found no checkpoint: nothing of the unfinished epoch stays."""
         with self._saving("metrics.jsonl", 0):
             (self.path / "metrics.jsonl").unlink(missing_ok=True)
+        self.write_config(config_yaml)
+
+    def write_config(self, config_yaml: str) -> None:
+        """Of a run that goes on: it may be another than it was."""
         self._save("config.yaml", config_yaml.encode())
 
     def log(self, record: dict[str, Any]) -> None:

@@ -20,20 +20,22 @@ def step(progress: float) -> float:
 SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "step": step}
 
 
-def learning_rate(name: str, peak: float, total: int, warmup: int) -> Callable[[int], float]:
+def learning_rate(name: str, peak: float, progress: Callable[[int], float], warmup: int) -> Callable[[int], float]:
     """step number -> learning rate. The schedule, times a factor that grows to 1 over ``warmup`` steps.
 
-    The schedule's progress is the fraction of all ``total`` steps done, so that milestones do not move with warm-up;
+    progress: step number -> share of training done. Warm-up is part of it, so that milestones do not move with warm-up;
     along a cosine the rate therefore does not reach ``peak``.
 
-    >>> rate = learning_rate("step", peak=0.1, total=100, warmup=10)
+    >>> rate = learning_rate("step", peak=0.1, progress=lambda step: step / 100, warmup=10)
     >>> [round(rate(step), 4) for step in (0, 9, 49, 50, 75)]
     [0.01, 0.1, 0.1, 0.01, 0.001]
     """
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
-    return partial(_rate, SCHEDULES[name], peak, total, warmup)
+    return partial(_rate, SCHEDULES[name], peak, progress, warmup)
 
 
-def _rate(shape: Callable[[float], float], peak: float, total: int, warmup: int, number: int) -> float:
-    return peak * min(1.0, (number + 1) / max(1, warmup)) * shape(number / total)
+def _rate(
+    shape: Callable[[float], float], peak: float, progress: Callable[[int], float], warmup: int, number: int
+) -> float:
+    return peak * min(1.0, (number + 1) / max(1, warmup)) * shape(progress(number))

@@ -1,6 +1,6 @@
 """What training consists of at a moment, gathered from all processes for a checkpoint, and put back exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,11 +31,18 @@ class Snapshot:
     """Weights, what the optimizer remembers, loss scale and random state; and the meters, which are each process's."""
 
     def __init__(
-        self, origin: Origin, cohort: Cohort, optimizer: torch.optim.Optimizer, scaling: Scaling, runtime: Runtime
+        self,
+        origin: Origin,
+        cohort: Cohort,
+        optimizer: torch.optim.Optimizer,
+        scaling: Scaling,
+        runtime: Runtime,
+        may_differ: Collection[str] = (),
     ) -> None:
+        """may_differ: keys in which the configuration may be another than the one that was saved."""
         self._origin, self._cohort, self._runtime = origin, cohort, runtime
         self._optimizer, self._scaling = optimizer, scaling
-        self._processes = runtime.processes
+        self._processes, self._may_differ = runtime.processes, may_differ
 
     def take(self, meters: Mapping[str, Meter]) -> dict[str, Any]:
         """As ``checkpoint.seal`` takes it. All processes must ask; whole tensors are in the main one alone."""
@@ -67,7 +74,7 @@ class Snapshot:
 
     def _check(self, state: Mapping[str, Any]) -> None:
         run, config_yaml, data, fingerprint, fingerprints = self._origin
-        if differing := differing_keys(config_yaml, state["config"]):
+        if differing := differing_keys(config_yaml, state["config"], self._may_differ):
             raise UserError(
                 f"The configuration in '{run}' is not the one that its checkpoint was trained with: it "
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "

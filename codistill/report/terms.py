@@ -12,7 +12,7 @@ _FREE = (
 _OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.
 _TERMS = (
-    *("data", "augment", "optimizer", "batch_size", "epochs"),
+    *("data", "augment", "optimizer", "batch_size", "epochs", "replanned"),
     *("view_statistics", "sync_batchnorm", "precision", "students", "poison", "processes"),
 )
 SHOWN = ("method.name", "tasks")  # have columns of their own

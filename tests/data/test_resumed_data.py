@@ -1,5 +1,6 @@
 """Runs with any augmentation are resumed exactly, and never on other images than they began with."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from codistill.config import make_config
 from codistill.engine import checkpoint
 from codistill.engine.recorder import Recorder
 from codistill.errors import UserError
+from codistill.relocate import relocate
 from codistill.report.compare import compare
 
 SETTINGS: dict[str, Any] = {
@@ -98,6 +100,39 @@ def test_a_run_is_not_resumed_on_other_images_than_it_began_with(monkeypatch: py
     assert (run / "checkpoint.pt").read_bytes() == before
     write_class_folders("data", count=20)  # as they were, but for their times
     runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+
+
+def test_a_run_whose_data_moved_goes_on_when_it_was_told_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.train(make_config(SETTINGS), Path("whole"), Silent())
+    run = killed_after_an_epoch(SETTINGS, monkeypatch)
+    Path("data").rename("elsewhere")
+    with pytest.raises(
+        UserError, match=r"does not exist\. .* moved, say where to: codistill relocate run --data PLACE"
+    ):
+        runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+    relocate(run, "./elsewhere")
+    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+    whole, resumed = (torch.load(Path(name, "checkpoint.pt"))["cohort"] for name in ("whole", "run"))
+    torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
+
+
+def test_a_finished_run_whose_data_moved_is_measured_again_when_it_was_told_where_to() -> None:
+    runs.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
+    Path("data").rename("elsewhere")
+    with pytest.raises(UserError, match=r"say where to: codistill relocate run --data PLACE"):
+        finished.evaluate_run("run")
+    relocate("run", "./elsewhere")
+    assert finished.evaluate_run("run")[0]._asdict() == finished.evaluate_run("run")[1]["test_accuracy"]
+
+
+def test_a_run_is_not_told_that_other_images_are_its_data() -> None:
+    runs.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
+    before = Path("run", "config.yaml").read_bytes()
+    shutil.copytree("data", "copy")
+    exchange("copy")
+    with pytest.raises(UserError, match=r"The images of './copy' for train.* are not those of the run in 'run'"):
+        relocate("run", "./copy")
+    assert Path("run", "config.yaml").read_bytes() == before
 
 
 def with_test_folders() -> dict[str, Any]:

@@ -124,8 +124,19 @@ def test_an_image_that_cannot_be_decoded_is_named_by_split_and_row(tmp_path: Pat
     images = [png(i) for i in range(12)]
     images[7] = images[7][:60]
     write_parquet(tmp_path / "data", "train", images, [i % 3 for i in range(12)])
-    with pytest.raises(UserError, match="split 'train', row 7: the image cannot be decoded"):
+    with pytest.raises(UserError, match=r"^Data .* split 'train', row 7: the image cannot be decoded"):
         prepare(open_source(str(tmp_path / "data")), validation=0.25)
+
+
+def test_all_images_that_cannot_be_decoded_are_named_at_once(tmp_path: Path) -> None:
+    images = [png(i)[:60] if i % 2 else png(i) for i in range(48)]
+    write_parquet(tmp_path / "data", "train", images, [i % 3 for i in range(48)])
+    with pytest.raises(UserError) as told:
+        prepare(open_source(str(tmp_path / "data")), validation=0, test=0.25)
+    head, *lines, more = str(told.value).splitlines()
+    assert head == f"{len(lines) + int(more.split()[2])} images cannot be read:"
+    assert len(lines) == len(set(lines)) == 10
+    assert all("the image cannot be decoded" in line for line in lines)
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:

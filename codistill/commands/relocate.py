@@ -1,0 +1,28 @@
+"""``codistill relocate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from codistill.commands.shared import console, new_app
+from codistill.display import choose_display
+from codistill.relocate import relocate as tell
+
+app = new_app()
+
+
+@app.command()
+def relocate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    data: Annotated[str, typer.Option(help="Where their data lie now: what data.name holds.", show_default=False)],
+) -> None:
+    """Tell runs where their data moved to, so that they can be resumed, evaluated, analysed and exported again.
+
+    It must be the same images in the same splits, which is looked at. Only config.yaml is changed.
+    """
+    for run in runs:
+        with choose_display(console) as display:
+            tell(run, data, display.decoding)
+        console.print(escape(f"{run}: its data is '{data}'."), soft_wrap=True)

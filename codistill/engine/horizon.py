@@ -1,0 +1,48 @@
+"""How long training is meant to be, and how far it has come. That may be decided anew on the way."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class EarlierPlan(NamedTuple):
+    """Until ``until_step`` steps were done, training was meant to last ``epochs``."""
+
+    until_step: int
+    epochs: int
+
+
+class Horizon(NamedTuple):
+    """The length of training, in which schedules and ramps see the share that is done.
+
+    >>> horizon = Horizon(epochs=4, steps_per_epoch=10, earlier=[EarlierPlan(until_step=20, epochs=20)])
+    >>> [horizon.progress(step) for step in (0, 19, 20, 39)]
+    [0.0, 0.095, 0.5, 0.975]
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    earlier: Sequence[EarlierPlan] = ()  # oldest first
+
+    @property
+    def steps(self) -> int:
+        """Of all epochs."""
+        return self.epochs * self.steps_per_epoch
+
+    def progress(self, step: int) -> float:
+        """Before the step numbered ``step``, from 0: the share of training that is done, in [0, 1)."""
+        return step / self._planned_at(step)
+
+    def progress_after(self, steps: int) -> float:
+        """The share of training that ``steps`` steps are, as their last one saw it."""
+        return steps / self._planned_at(steps - 1)
+
+    def _planned_at(self, step: int) -> int:
+        epochs = next((plan.epochs for plan in self.earlier if step < plan.until_step), self.epochs)
+        return epochs * self.steps_per_epoch
+
+
+def earlier_plans(epochs: int, earlier: Sequence[EarlierPlan], now: int, steps_done: int) -> list[EarlierPlan]:
+    """What becomes of a plan (``epochs``, ``earlier``) that is to last ``now`` epochs from ``steps_done`` on."""
+    past = [plan for plan in earlier if plan.until_step < steps_done]
+    ahead = next((plan.epochs for plan in earlier if plan.until_step >= steps_done), epochs)
+    return past if ahead == now else [*past, EarlierPlan(steps_done, ahead)]

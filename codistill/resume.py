@@ -1,0 +1,50 @@
+"""Going on with a run: what of its configuration may be another than when it began."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codistill.config import Replanned, RunConfig, make_config
+from codistill.engine.horizon import EarlierPlan, Horizon, earlier_plans
+from codistill.errors import UserError
+from codistill.finished import read_run_config
+from codistill.recipe import merged
+from codistill.strict_yaml import read_yaml
+
+# How long it still takes, and on what device.
+CHANGEABLE = ("epochs", "device")
+# From a checkpoint's configuration. What the data are is told by their fingerprints: they may have moved.
+MAY_DIFFER = (*CHANGEABLE, "replanned", "data.name")
+
+
+def config_to_go_on(run: Path, changes: Mapping[str, Any]) -> RunConfig:
+    """The configuration of an unfinished run with ``changes``, keys as on the command line.
+
+    Raises UserError for a key that belongs to what was trained so far, or a run that is finished.
+    """
+    if (run / "summary.json").exists():
+        raise UserError(f"Run '{run}' is finished: there is nothing to resume.")
+    config = read_run_config(run)
+    for key in changes:
+        if key not in CHANGEABLE:
+            raise UserError(
+                f"--resume goes on with the run's own configuration: of its keys {', '.join(CHANGEABLE)} can be given "
+                f"anew, not {key}."
+            )
+    return make_config(merged(config.model_dump(mode="json"), changes))
+
+
+def replanned(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
+    """A configuration to go on with from a checkpoint, which knows how long training was meant to be until then."""
+    before = make_config(read_yaml(state["config"]))
+    earlier = earlier_plans(before.epochs, _plans(before), config.epochs, state["steps_done"])
+    plans = [Replanned(until_step=plan.until_step, epochs=plan.epochs) for plan in earlier]
+    return make_config({**config.model_dump(mode="json"), "replanned": [plan.model_dump() for plan in plans]})
+
+
+def horizon_of(config: RunConfig, steps_per_epoch: int) -> Horizon:
+    return Horizon(config.epochs, steps_per_epoch, _plans(config))
+
+
+def _plans(config: RunConfig) -> list[EarlierPlan]:
+    return [EarlierPlan(plan.until_step, plan.epochs) for plan in config.replanned]

@@ -1,0 +1,135 @@
+"""What may be another when a run goes on: how long it still takes, and on what device."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from cohorts import Silent
+
+from codistill import UserError, finished, runs
+from codistill.config import make_config
+from codistill.engine.recorder import Recorder
+from codistill.report.compare import compare
+from codistill.resume import config_to_go_on
+from codistill.run_files import read_config, read_metrics, read_summary
+
+SETTINGS: dict[str, Any] = {
+    "students": {"a": "resnet8", "b": "resnet8"},
+    "method": {"name": "collaborative", "ramp": 0.5},
+    "data": {"name": "digits", "per_class": 12},
+    "batch_size": 32,
+    "log_every": 2,
+    "epochs": 20,
+}
+STEPS = 3  # of an epoch
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Begins a run, and ends it after ``steps``, which are saved."""
+
+    def begin(steps: int, **changes: Any) -> Path:
+        after_step = Recorder.after_step
+
+        def killed(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
+            after_step(self, epoch, step, *rest)
+            if step + 1 == steps:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Recorder, "after_step", killed)
+            with pytest.raises(Killed):
+                runs.train(make_config({**SETTINGS, "save_minutes": 1e-9, **changes}), tmp_path / "run", Silent())
+        return tmp_path / "run"
+
+    return begin
+
+
+def go_on(run: Path, **changes: Any) -> dict[str, Any]:
+    return runs.train(config_to_go_on(run, changes), run, Silent(), resume=True)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoint.pt", weights_only=True)["cohort"]
+
+
+def steady(run: Path) -> list[dict[str, Any]]:
+    """The metrics without what a clock wrote."""
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(run)]
+
+
+def test_a_run_may_end_earlier_and_its_configuration_alone_reproduces_that(
+    begun: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = begun(steps=4)
+    go_on(run, epochs=3)
+    config = read_config(run)
+    assert (config["epochs"], config["replanned"]) == (3, [{"until_step": 4, "epochs": 20}])
+    rates = [line["lr"] for line in read_metrics(run) if line["kind"] == "interval"]
+    assert rates[0] > 0.06  # it warms up, for 20 epochs
+    assert rates[-1] < 0.02  # after 8 of 9 steps a cosine is as good as done
+
+    runs.train(make_config(config), tmp_path / "again", Silent())
+    torch.testing.assert_close(weights(tmp_path / "again"), weights(run), atol=0, rtol=0)
+    assert steady(tmp_path / "again") == steady(run)
+
+
+def test_a_run_whose_epochs_are_done_is_tested_at_once(begun: Callable[..., Path]) -> None:
+    run = begun(steps=2 * STEPS + 1)
+    (run / "checkpoint.pt").unlink()  # back to the end of the second epoch, which was saved before
+    before = torch.load(run / "checkpoint.previous.pt", weights_only=True)["cohort"]
+    summary = go_on(run, epochs=2)
+    assert summary == read_summary(run)
+    torch.testing.assert_close(weights(run), before, atol=0, rtol=0)
+    assert finished.evaluate_run(run)[0]._asdict() == summary["test_accuracy"]
+
+
+def test_it_may_be_decided_again_and_a_run_that_lasts_longer_is_one_of_more_epochs(begun: Callable[..., Path]) -> None:
+    run = begun(steps=2, epochs=1)
+    go_on(run, epochs=2)
+    assert read_config(run)["replanned"] == [{"until_step": 2, "epochs": 1}]
+    assert [line["step"] for line in read_metrics(run) if line["kind"] == "epoch"] == [STEPS, 2 * STEPS]
+
+
+def test_a_decision_that_was_written_down_before_the_process_was_killed_holds(begun: Callable[..., Path]) -> None:
+    run = begun(steps=4)
+    config = {**read_config(run), "epochs": 2, "replanned": [{"until_step": 4, "epochs": 20}]}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    go_on(run)
+    assert read_config(run) == config
+
+
+def test_too_few_epochs_are_refused_and_the_run_goes_on_as_before(begun: Callable[..., Path]) -> None:
+    run = begun(steps=4)
+    kept = {name: (run / name).read_bytes() for name in ("config.yaml", "checkpoint.pt", "metrics.jsonl")}
+    with pytest.raises(UserError, match=r"epochs=1 are too few: 2 are begun already"):
+        go_on(run, epochs=1)
+    assert kept == {name: (run / name).read_bytes() for name in kept}
+
+
+def test_a_run_with_weights_drawn_anew_at_a_share_of_training_keeps_its_length(begun: Callable[..., Path]) -> None:
+    run = begun(steps=4, poison={"student": "b", "reinitialise": 0.5})
+    with pytest.raises(UserError, match=r"poison\.reinitialise is at a share of training"):
+        go_on(run, epochs=2)
+
+
+def test_runs_that_were_planned_otherwise_for_a_while_do_not_compete(
+    begun: Callable[..., Path], tmp_path: Path
+) -> None:
+    go_on(begun(steps=4), epochs=2)
+    runs.train(make_config({**SETTINGS, "epochs": 2, "seed": 1}), tmp_path / "other", Silent())
+    assert [len(block.rows) for block in compare([tmp_path / "run", tmp_path / "other"]).blocks] == [1, 1]
+
+
+@pytest.mark.parametrize("key", ["seed", "optimizer.lr", "data", "method"])
+def test_what_was_trained_with_so_far_cannot_be_given_anew(key: str, begun: Callable[..., Path]) -> None:
+    run = begun(steps=2)
+    with pytest.raises(UserError, match=rf"of its keys epochs, device can be given anew, not {key}\."):
+        config_to_go_on(run, {key: 1})
