@@ -43,6 +43,16 @@ class Output(NamedTuple):
     about: dict[str, Any]
 
 
+class TakenUp(NamedTuple):
+    """A finished run, one of its splits, and what everybody said of the images."""
+
+    experiment: Experiment
+    folder: RunFolder
+    images: Images
+    raw: Raw
+    unsaved: SaveError | None  # why ``raw``, which the run had not kept, could not be kept now
+
+
 class NotSavedError(UserError):
     """An analysis that could not all be written into the run. ``found``: what analysis.json would hold."""
 
@@ -57,14 +67,7 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto", control: P
 
     control: a run that was analysed before, of the same students alone; images that it got wrong are kept to be shown.
     """
-    experiment, summary = rebuild(run, device)
-    loader = experiment.test if split == "test" else experiment.validation
-    if loader is None:
-        raise UserError(f"'{run}' has no validation images (data.validation=0). Use --data test.")
-    folder = RunFolder(run)
-    raw, unsaved = _raw(experiment, folder, split, summary.get("sha256", {}))
-    if not np.array_equal(raw.labels, loader.images.labels):  # a run of an earlier version, which rebuild cannot tell
-        raise UserError(f"'{run}/outputs' holds answers to other {split} images than the data has now. Put them back.")
+    experiment, folder, images, raw, unsaved = take_up(run, split, device)
     found = {
         "version": VERSION,
         "codistill": __version__,
@@ -72,15 +75,15 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto", control: P
         "data": split,
         **describe(raw),
     }
-    sample = _loader(experiment, loader.images.spread(SAMPLE))
+    sample = _loader(experiment, images.spread(SAMPLE))
     cka = stage_cka(experiment.cohort, sample, experiment.runtime)
     values = [[plain(value, 4) for value in row] for row in cka.matrix()]
     found["stage_cka"] = {"layers": cka.layers, "values": values, "images": cka.images}
     found["cpm"] = _cpm(experiment, sample)
     answers = read_answers(run)
     found["over_epochs"] = None if answers is None else over_epochs(answers, raw.students)
-    found["examples"], examples = _examples(experiment, split, loader.images, found)
-    fixed = _fixed(loader.images, raw, control) if control is not None and split == "test" else None
+    found["examples"], examples = _examples(experiment, split, images, found)
+    fixed = _fixed(images, raw, control) if control is not None and split == "test" else None
     try:
         for output in (examples, fixed):
             if output is not None:
@@ -92,6 +95,19 @@ def analyse_run(run: Path, split: str = "test", device: str = "auto", control: P
         reason = getattr(error.__cause__, "strerror", None) or error
         raise NotSavedError(f"The analysis of '{run}' cannot be written there: {reason}.", found) from error
     return found
+
+
+def take_up(run: Path, split: str, device: str) -> TakenUp:
+    """A finished run with what was said of a split's images. Raises UserError where it has none."""
+    experiment, summary = rebuild(run, device)
+    loader = experiment.test if split == "test" else experiment.validation
+    if loader is None:
+        raise UserError(f"'{run}' has no validation images (data.validation=0). Use --data test.")
+    folder = RunFolder(run)
+    raw, unsaved = _raw(experiment, folder, split, summary.get("sha256", {}))
+    if not np.array_equal(raw.labels, loader.images.labels):  # a run of an earlier version, which rebuild cannot tell
+        raise UserError(f"'{run}/outputs' holds answers to other {split} images than the data has now. Put them back.")
+    return TakenUp(experiment, folder, loader.images, raw, unsaved)
 
 
 def _raw(

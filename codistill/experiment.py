@@ -23,6 +23,7 @@ from codistill.data import (
     fingerprints,
     open_source,
     padded_bytes,
+    place_of,
     prepare,
     repeated_pictures,
     some_names,
@@ -60,6 +61,7 @@ class Experiment:
     sizes: dict[str, int]  # images per split
     data: str  # how many images, and where they come from, in words
     company: str  # the method, and the students with their tasks, in words; whether training is long enough for tasks
+    place: Callable[[Images, int], str]  # where an image is, in words by which a user finds it
     find_warnings: Callable[[], list[str]]
 
     @cached_property
@@ -168,6 +170,7 @@ def build(
         sizes,
         data,
         f"{_company(config)} {remark}".strip(),
+        lambda images, row: place_of(images, row, source),
         lambda: [*source.warnings, *repeated_pictures(splits, source), *warnings],
     )
 

@@ -100,7 +100,7 @@ def test_every_number_is_there_and_within_its_bounds(found: dict[str, Any]) -> N
         assert voice["nll"] > 0
         assert 0 <= voice["ece"] <= 100
         assert sum(voice["calibration"]["images"]) == 599
-        assert len(voice["class_accuracy"]) == 10
+        assert len(voice["class_accuracy"]) == len(voice["class_taken_for"]) == 10
     for student in found["students"].values():
         assert 1 <= student["effective_rank"] <= student["embedding_width"] == 64
         assert 20 < student["linear_probe"] <= 100
@@ -407,18 +407,26 @@ def test_the_classes_that_each_student_gets_right_least_often_are_told() -> None
     images = [100, 0, 50, 1000, 10, 10, 10]
     analysis = made_up(images, a=[90, None, 80, 70.5, 60, 50, 40], b=[100, None, 100, 100, 100, 30, 100])
     header, cells = report.weakest_classes([analysis])  # type: ignore[misc]
-    assert header == ["least often right", "class", "right %", "images"]
+    assert header == ["least often right", "class", "right %", "images", "most taken for"]
     assert cells == [
-        ["a", "class 6", "40.00", "10"],
-        ["", "class 5", "50.00", "10"],
-        ["", "class 4", "60.00", "10"],
-        ["", "class 3", "70.50", "1,000"],
-        ["", "class 2", "80.00", "50"],
-        ["b", "class 5", "30.00", "10"],
+        ["a", "class 6", "40.00", "10", ""],
+        ["", "class 5", "50.00", "10", ""],
+        ["", "class 4", "60.00", "10", ""],
+        ["", "class 3", "70.50", "1,000", ""],
+        ["", "class 2", "80.00", "50", ""],
+        ["b", "class 5", "30.00", "10", ""],
     ]
     seeds = [made_up([5, 5], a=[80, 60]), made_up([5, 5], a=[60, 70])]
-    assert report.weakest_classes(seeds)[1][0] == ["a", "class 1", "65.00 ± 7.07", "5"]  # type: ignore[index]
+    assert report.weakest_classes(seeds)[1][0] == ["a", "class 1", "65.00 ± 7.07", "5", ""]  # type: ignore[index]
     assert report.weakest_classes([made_up([5, 5], a=[100, 100])]) is None
+
+
+def test_for_what_a_class_is_most_often_taken_is_told_from_the_run_where_it_is_most() -> None:
+    seeds = [made_up([5, 5, 5], a=[100, 20, 60]), made_up([5, 5, 5], a=[100, 20, 40])]
+    for analysis, taken in zip(seeds, ([None, (2, 3), (0, 2)], [None, (0, 4), (1, 1)]), strict=True):
+        analysis["students"]["a"]["class_taken_for"] = taken
+    cells = report.weakest_classes(seeds)[1]  # type: ignore[index]
+    assert [(line[1], line[-1]) for line in cells] == [("class 1", "class 0 (4)"), ("class 2", "class 0 (2)")]
 
 
 def test_students_hardly_better_than_one_answer_for_all_are_told() -> None:

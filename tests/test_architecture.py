@@ -69,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "bench": {"*"},
     "runs": {"*"},
     "analyse": {"*"},
+    "wrong_images": {"*"},
     "catalogue": {"*"},
     "doctor": {"*"},
     "dry_step": {"batch", "cohort", "engine", "look", "student"},

@@ -41,3 +41,16 @@ def class_accuracies(answers: NDArray[np.integer], labels: NDArray[np.integer], 
     right = np.bincount(labels[answers == labels], minlength=classes)
     with np.errstate(invalid="ignore"):
         return np.asarray(right / count)
+
+
+def taken_for(answers: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> list[list[int] | None]:
+    """For each class the wrong answer that is most often given to its images, and to how many; None if all are right.
+
+    Of several as frequent ones the first.
+    """
+    found: list[list[int] | None] = []
+    for label in range(classes):
+        wrong = answers[(labels == label) & (answers != label)]
+        count = np.bincount(wrong, minlength=classes)
+        found.append([int(count.argmax()), int(count.max())] if len(wrong) else None)
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codistill.analysis.advantages import alone, class_accuracies, most_confident
+from codistill.analysis.advantages import alone, class_accuracies, most_confident, taken_for
 from codistill.analysis.calibration import confidence_bins, expected_calibration_error, negative_log_likelihood
 from codistill.analysis.cka import linear_cka
 from codistill.analysis.diversity import (
@@ -126,6 +126,7 @@ def _voice(log_p: Floats, raw: Raw) -> dict[str, Any]:
             "accuracy": [_percent(value) for value in bins.accuracy],
         },
         "class_accuracy": [_percent(value) for value in class_accuracies(answers, raw.labels, len(raw.class_names))],
+        "class_taken_for": taken_for(answers, raw.labels, len(raw.class_names)),
     }
 
 

@@ -11,10 +11,12 @@ from rich.markup import escape
 
 from codistill.analyse import NotSavedError, analyse_run
 from codistill.commands.shared import console, errors, new_app, print_table
+from codistill.errors import UserError
 from codistill.report import analysis as report
 from codistill.report.compare import compare
 from codistill.report.controls import controls_of
 from codistill.run_files import ANALYSES
+from codistill.wrong_images import wrong_images
 
 app = new_app()
 
@@ -30,6 +32,14 @@ class Split(StrEnum):
 def analyse(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.", show_default=False)],
     data: Annotated[Split, typer.Option(help="Which images.")] = Split.test,
+    wrong: Annotated[
+        bool,
+        typer.Option(
+            "--wrong",
+            help="Print as CSV the images of one run that a student has wrong: where each is, its class, and what "
+            "students say of it.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of every analysis.json.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; any will do.")] = "auto",
 ) -> None:
@@ -37,6 +47,11 @@ def analyse(
 
     With a run and its control (method=independent, the same seed), images that only the run has right are kept, too.
     """
+    if wrong:
+        if as_json or len(runs) > 1:
+            raise UserError("--wrong prints the images of one run, and nothing else: give one, and no --json.")
+        sys.stdout.write(wrong_images(runs[0], data, device))
+        return
     terms = compare(runs)  # what is no finished run is refused before the first is analysed
     controls = controls_of(terms)
     found: dict[str, dict[str, Any]] = {}

@@ -8,7 +8,7 @@ from codistill.data.folder import NoSuchData
 from codistill.data.hub import HubData
 from codistill.data.images import Images, Splits, channel_statistics
 from codistill.data.loader import EvaluationLoader, TrainLoader
-from codistill.data.prepare import prepare, superclasses, test_origin
+from codistill.data.prepare import place_of, prepare, superclasses, test_origin
 from codistill.data.repeated import repeated_pictures
 from codistill.data.source import Progress, Source
 from codistill.data.store import padded_bytes
@@ -57,6 +57,7 @@ __all__ = [
     "names_alike",
     "open_source",
     "padded_bytes",
+    "place_of",
     "prepare",
     "repeated_pictures",
     "some_names",

@@ -62,6 +62,13 @@ def prepare(
     return splits
 
 
+def place_of(images: Images, row: int, source: Source) -> str:
+    """Where an image that ``prepare`` read is, in words by which a user finds it."""
+    if images.origin is None:
+        return f"row {row}"
+    return source.place(images.origin.split, int(images.origin.rows[row]))
+
+
 def test_origin(source: Source, share: float) -> str:
     """Where the test images of ``prepare`` come from, in words; ``share`` is its ``test``."""
     if "test" in source.splits:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codistill.data.images import Images, Splits
+from codistill.data.prepare import place_of
 from codistill.data.source import Source
 
 MOST_BYTES = 2**30  # of pixels that are looked at
@@ -35,8 +36,8 @@ def repeated_pictures(splits: Splits, source: Source) -> list[str]:
             row, twin = pairs[0]
             are = "are training images, too" if len(pairs) > 1 else "is a training image, too"
             warnings.append(
-                f"{len(pairs):,} of {len(part):,} {name} images {are}, such as {_place(part, row, source)}, which is "
-                f"{_place(splits.train, twin, source)}. Keep each picture in one split, or {name} accuracy will be "
+                f"{len(pairs):,} of {len(part):,} {name} images {are}, such as {place_of(part, row, source)}, which is "
+                f"{place_of(splits.train, twin, source)}. Keep each picture in one split, or {name} accuracy will be "
                 "better than that on new images."
             )
     return warnings
@@ -55,9 +56,3 @@ def _keys(images: Images) -> NDArray[np.uint64]:
         for chunk in (rows[start : start + step] for start in range(0, len(rows), step))
     ]
     return np.concatenate(found)
-
-
-def _place(images: Images, row: int, source: Source) -> str:
-    if images.origin is None:
-        return f"row {row}"
-    return source.place(images.origin.split, int(images.origin.rows[row]))

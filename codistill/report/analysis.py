@@ -98,19 +98,36 @@ def pairs(analyses: Sequence[Analysis]) -> Table:
 
 
 def weakest_classes(analyses: Sequence[Analysis]) -> Table | None:
-    """The classes that each student gets right least often. None if all get all images right."""
+    """The classes that each student gets right least often, and for what it takes most of their images instead.
+
+    None if all get all images right. Analyses of earlier versions do not say for what.
+    """
     first = analyses[0]
     cells = []
     for student in first["students"]:
         seen = [analysis["students"][student]["class_accuracy"] for analysis in analyses]
+        instead = _taken_for([analysis["students"][student] for analysis in analyses], first["class_names"])
         own = [
-            (fmean(of_class), _cell(of_class, 2), name, images)
-            for *of_class, name, images in zip(*seen, first["class_names"], first["class_images"], strict=True)
+            (fmean(of_class), _cell(of_class, 2), name, images, other)
+            for *of_class, name, images, other in zip(
+                *seen, first["class_names"], first["class_images"], instead, strict=True
+            )
             if images and fmean(of_class) < 100
         ]
-        for place, (_, told, name, images) in enumerate(sorted(own, key=lambda line: line[0])[:MOST_CLASSES]):
-            cells.append(["" if place else student, name, told, f"{images:,}"])
-    return (["least often right", "class", "right %", "images"], cells) if cells else None
+        for place, (_, told, name, images, other) in enumerate(sorted(own, key=lambda line: line[0])[:MOST_CLASSES]):
+            cells.append(["" if place else student, name, told, f"{images:,}", other])
+    return (["least often right", "class", "right %", "images", "most taken for"], cells) if cells else None
+
+
+def _taken_for(voices: Sequence[dict[str, Any]], class_names: Sequence[str]) -> list[str]:
+    """``dog (7)`` for each class: the wrong answer that is most frequent in a run, and to how many of its images."""
+    told = ["" for _ in class_names]
+    for number in range(len(class_names)):
+        found = [voice["class_taken_for"][number] for voice in voices if "class_taken_for" in voice]
+        if known := [pair for pair in found if pair is not None]:
+            other, images = max(known, key=lambda pair: pair[1])
+            told[number] = f"{class_names[other]} ({images:,})"
+    return told
 
 
 def no_better_than_one_answer(analyses: Sequence[Analysis]) -> str | None:

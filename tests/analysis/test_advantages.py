@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from codistill.analysis.advantages import alone, class_accuracies, most_confident
+from codistill.analysis.advantages import alone, class_accuracies, most_confident, taken_for
 from codistill.analysis.examples import PARTING, SHOWN, choose_examples
 
 
@@ -37,3 +37,9 @@ def test_examples_are_the_most_telling_of_each_kind_and_some_that_tell_nothing()
 def test_a_small_split_is_shown_whole() -> None:
     assert sorted(choose_examples({"a/b": [2]}, 3)) == [0, 1, 2]
     assert len(choose_examples({}, 100)) == SHOWN
+
+
+def test_a_class_is_taken_for_the_wrong_answer_that_its_images_get_most_often() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 3])
+    answers = np.array([0, 2, 1, 2, 0, 2, 1, 3])
+    assert taken_for(answers, labels, 4) == [[1, 1], [2, 2], None, None]
