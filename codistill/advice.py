@@ -7,7 +7,7 @@ from torch import nn
 
 from codistill.cohort import Cohort
 from codistill.config_optimizer import OptimizerConfig
-from codistill.data import Images, imbalance, is_grey, names_alike
+from codistill.data import Images, imbalance, is_grey, names_alike, nearly_black
 from codistill.engine.runtime import Runtime
 from codistill.models import Model, name_and_settings
 from codistill.tasks import Task
@@ -33,7 +33,7 @@ def remark_on_length(cohort: Cohort, steps: int, models: Iterable[Model]) -> str
 
 def warnings_of_data(images: Images, cohort: Cohort, order: str) -> list[str]:
     """``images``: for training; ``order``: in which the loader shows them."""
-    warnings = [names_alike(images.class_names)]
+    warnings = [names_alike(images.class_names), nearly_black(images)]
     if order != "balanced":
         warnings.append(imbalance(images))
     if is_grey(images):

@@ -21,6 +21,7 @@ from codistill.data.telltales import (
     imbalance,
     is_grey,
     names_alike,
+    nearly_black,
     some_names,
 )
 from codistill.errors import UserError
@@ -55,6 +56,7 @@ __all__ = [
     "imbalance",
     "is_grey",
     "names_alike",
+    "nearly_black",
     "open_source",
     "padded_bytes",
     "place_of",

@@ -14,6 +14,7 @@ from codistill.data.images import Images, Splits, chunks
 
 IMBALANCED = 5  # times as many images of one class as of another
 SAMPLE = 200
+DARK = 32  # of 255
 SHOWN = 3  # classes
 LONGEST = 24  # letters shown of a name
 MOST_HASHED = 2**30  # bytes of a split
@@ -59,6 +60,17 @@ def is_grey(images: Images) -> bool:
     """Whether red, green and blue are the same, in a sample of the images."""
     pixels = images.spread(SAMPLE).pixels
     return bool((pixels == pixels[..., :1]).all())
+
+
+def nearly_black(images: Images) -> str | None:
+    """A warning where no pixel of a sample of the images is light, as of 10 or 12 bits in files that have 16."""
+    lightest = int(images.spread(SAMPLE).pixels.max())
+    if lightest >= DARK:
+        return None
+    return (
+        f"The training images are nearly black: of a sample no pixel is above {lightest} of 255. If they hold 10 or 12 "
+        "bits in files of 16, whose upper 8 are read, scale them to all 16 first."
+    )
 
 
 def fingerprint(images: Images, mean: Sequence[float], std: Sequence[float]) -> str:

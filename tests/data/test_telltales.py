@@ -1,5 +1,6 @@
 """What is said of the training images before training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -17,6 +18,7 @@ from codistill.data import (
     imbalance,
     is_grey,
     names_alike,
+    nearly_black,
     some_names,
 )
 from codistill.data.images import channel_statistics
@@ -66,6 +68,13 @@ def test_class_names_that_hardly_differ_are_told_before_training(
 def test_grey_images_are_known_by_their_channels() -> None:
     assert is_grey(images([0, 1, 2] * 5, grey=True))
     assert not is_grey(images([0, 1, 2] * 5))
+
+
+def test_images_that_are_nearly_black_are_told_of() -> None:
+    usual = images([0, 1, 2] * 5)
+    assert nearly_black(usual) is None
+    told = nearly_black(replace(usual, pixels=usual.pixels // 16)) or ""  # 12 bits in 16
+    assert "no pixel is above 15 of 255" in told
 
 
 def test_a_task_of_colours_on_grey_images_is_told() -> None:
