@@ -120,17 +120,18 @@ class Cohort(nn.Module):
 
     def logits(self, outputs: Mapping[str, StudentOutput]) -> dict[str, Tensor]:
         """``predict`` for images that the students have seen."""
-        logits = {name: output.logits for name, output in outputs.items()}
-        for name in self.answering_teachers:
-            answer = self._teacher(name).predict(outputs)
-            if answer is not None:
-                logits[name] = answer
-        return logits
+        students = {name: output.logits for name, output in outputs.items()}
+        return students | {name: self._teacher(name).predict(outputs) for name in self.answering_teachers}
 
     @property
     def answering_teachers(self) -> list[str]:
         """The names of the teachers that are evaluated beside the students."""
         return [name for name in self.teachers if self._teacher(name).answers]
+
+    @property
+    def speakers(self) -> list[str]:
+        """The students, and the first teacher that answers: whose accuracy is measured."""
+        return [*self.students, *self.answering_teachers[:1]]
 
     def after_step(self, taken: Tensor | float = 1.0) -> None:
         """To be called after each optimizer step; ``taken`` is 0 if it was skipped."""

@@ -1,6 +1,6 @@
 """From a configuration to everything that a run needs, built and found to fit together before anything is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,7 +79,6 @@ def build(
     pretrained: read the pretrained weights that students ask for; not if others will be loaded.
     """
     runtime = runtime or choose_runtime(config)
-    share: dict[str, Any] = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
     source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
     splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
@@ -94,6 +93,7 @@ def build(
     torch.manual_seed(config.seed)
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
     _check_labels_can_be_mixed(config, cohort)
+    _check_students_are_apart(config, cohort)
     cohort = runtime.place(cohort, (3, *size))
     losses = list(objective.table(loss_names(cohort, size, runtime)))
     objective.check_heard(config.weights, losses)
@@ -101,35 +101,13 @@ def build(
     # Each process has one of its own, or all would drop the same units of other images.
     torch.manual_seed((config.seed + 1_000_003 * runtime.processes.rank) % 2**32)
 
-    poison = config.poison
-    for key, given in (("poison", poison is not None), ("optimizer.lr_factors", bool(config.optimizer.lr_factors))):
-        if given and cohort.method.shared_trunk:
-            raise UserError(f"{key} is for students of their own, but method '{config.method.name}' shares a trunk.")
-    classes, told = len(splits.train.class_names), {}
-    if poison is not None and poison.random_labels is not None:
-        told = {poison.student: wrong_labels(splits.train.labels, classes, poison.random_labels, config.seed)}
-    loader = TrainLoader(
-        splits.train,
-        batch_size=config.batch_size,
-        mean=mean,
-        std=std,
-        seed=config.seed,
-        **augmentation(size, **config.augment.model_dump())._asdict(),
-        told=told,
-        augmentations=cohort.augmentations,
-        order=config.order,
-        resident=padded_bytes(splits.train.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
-        device=runtime.device,
-        **share,
-    )
-
-    def once(images: Images | None) -> EvaluationLoader | None:
-        if images is None:
-            return None
-        return EvaluationLoader(images, mean=mean, std=std, device=runtime.device, **share)
-
-    test = once(splits.test)
-    assert test is not None
+    how: dict[str, Any] = {"mean": mean, "std": std, "device": runtime.device}
+    share: dict[str, Any] = {"rank": runtime.processes.rank, "processes": runtime.processes.count}
+    loader = _train_loader(splits.train, config, cohort, runtime, **how, **share)
+    validation = sample = None
+    if splits.validation is not None:
+        validation = EvaluationLoader(splits.validation, **how, **share)
+        sample = EvaluationLoader(splits.validation.spread(SAMPLE), **how)
     facts = {
         "class_names": splits.train.class_names,
         "image_size": size,
@@ -138,14 +116,6 @@ def build(
         "std": std,
     }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
-    counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
-    named = some_names(splits.train.class_names)
-    origin = test_origin(source, config.data.test)
-    data = f"{config.data.name}: {counts} images of {classes} classes ({named}); test is {origin}."
-    validation = once(splits.validation)
-    sample = None
-    if splits.validation is not None:
-        sample = EvaluationLoader(splits.validation.spread(SAMPLE), mean=mean, std=std, device=runtime.device)
     remark = remark_on_length(cohort, config.epochs * len(loader), config.students.values())
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
     warnings = [
@@ -163,16 +133,44 @@ def build(
         fingerprints(splits),
         loader,
         validation,
-        test,
+        EvaluationLoader(splits.test, **how, **share),
         sample,
         runtime,
         facts,
         sizes,
-        data,
+        _about_data(config, splits.train.class_names, sizes, test_origin(source, config.data.test)),
         f"{_company(config)} {remark}".strip(),
         lambda images, row: place_of(images, row, source),
         lambda: [*source.warnings, *repeated_pictures(splits, source), *warnings],
     )
+
+
+def _train_loader(images: Images, config: RunConfig, cohort: Cohort, runtime: Runtime, **how: Any) -> TrainLoader:
+    """Training images as the configuration augments and orders them, with the labels that a poisoned student is told.
+
+    how: normalisation, device, and this process's share.
+    """
+    size = (images.pixels.shape[1], images.pixels.shape[2])
+    poison, told = config.poison, {}
+    if poison is not None and poison.random_labels is not None:
+        told = {poison.student: wrong_labels(images.labels, len(images.class_names), poison.random_labels, config.seed)}
+    return TrainLoader(
+        images,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        **augmentation(size, **config.augment.model_dump())._asdict(),
+        told=told,
+        augmentations=cohort.augmentations,
+        order=config.order,
+        resident=padded_bytes(images.pixels, config.augment.padding or 0) < runtime.free_memory_bytes() // 2,
+        **how,
+    )
+
+
+def _about_data(config: RunConfig, class_names: Sequence[str], sizes: Mapping[str, int], test_origin: str) -> str:
+    counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+    classes = f"{len(class_names)} classes ({some_names(class_names)})"
+    return f"{config.data.name}: {counts} images of {classes}; test is {test_origin}."
 
 
 def _company(config: RunConfig) -> str:
@@ -233,6 +231,13 @@ def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
             f"{mixing} gives images two labels each, but {needy[0]} needs images of one. Set {mixing} to 0, or leave "
             f"{needy[0]} out."
         )
+
+
+def _check_students_are_apart(config: RunConfig, cohort: Cohort) -> None:
+    given = {"poison": config.poison is not None, "optimizer.lr_factors": bool(config.optimizer.lr_factors)}
+    for key in given:
+        if given[key] and cohort.method.shared_trunk:
+            raise UserError(f"{key} is for students of their own, but method '{config.method.name}' shares a trunk.")
 
 
 def loss_names(cohort: Cohort, size: tuple[int, int], runtime: Runtime) -> list[str]:

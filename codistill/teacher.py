@@ -44,9 +44,9 @@ class Teacher(nn.Module, ABC):
         otherwise); ``batch.labels`` has a label for each of their rows.
         """
 
-    def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor | None:
-        """The teacher's own logits (B, K), evaluated beside the students'; None if it has no opinion."""
-        return None
+    def predict(self, outputs: Mapping[str, StudentOutput]) -> Tensor:
+        """The logits (B, K) of a teacher that ``answers``, evaluated beside the students'. The others are not asked."""
+        raise NotImplementedError(f"{type(self).__name__} has no answer of its own.")
 
     def enrol(self, students: Mapping[str, Student]) -> None:
         """Meet the students, once, before training: for teachers that copy them."""

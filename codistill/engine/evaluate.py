@@ -30,17 +30,16 @@ def evaluate(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> Accu
     Of several processes each brings its own batches, perhaps none; their counts are summed.
     """
     runtime.processes.align(cohort)
-    teachers = cohort.answering_teachers[:1]
-    correct = torch.zeros(len(cohort.students) + len(teachers) + 1, dtype=torch.int64, device=runtime.device)
+    correct = torch.zeros(len(cohort.speakers) + 1, dtype=torch.int64, device=runtime.device)
     total = 0
     with runtime.only_looking(cohort):
         for batch in batches:
             logits = cohort.predict(batch.images)
             ensemble = mean_probability(logits[name] for name in cohort.students)
-            answers = [logits[name] for name in (*cohort.students, *teachers)] + [ensemble]
+            answers = [*(logits[name] for name in cohort.speakers), ensemble]
             correct += torch.stack([(answer.argmax(dim=-1) == batch.labels).sum() for answer in answers])
             total += len(batch.labels)
     *right, total = runtime.processes.sum(torch.cat([correct, correct.new_tensor([total])])).tolist()
     percents = [100.0 * count / total for count in right]  # students, teacher if any, ensemble
     students = dict(zip(cohort.students, percents, strict=False))
-    return Accuracy(students, percents[-2] if teachers else None, percents[-1])
+    return Accuracy(students, percents[-2] if cohort.answering_teachers else None, percents[-1])

@@ -49,16 +49,15 @@ class Glance:
 
 def look(cohort: Cohort, sample: Iterable[Batch], runtime: Runtime) -> Glance:
     """See each image of the sample once, in evaluation mode. Nothing in training changes."""
-    speakers = [*cohort.students, *cohort.answering_teachers[:1]]
-    answers: dict[str, list[Tensor]] = {name: [] for name in speakers}
+    answers: dict[str, list[Tensor]] = {name: [] for name in cohort.speakers}
     embeddings: dict[str, list[Tensor]] = {name: [] for name in cohort.students}
     labels = []
     with runtime.only_looking(cohort):
         for batch in sample:
             outputs = cohort.see(batch.images)
             logits = cohort.logits(outputs)
-            for name in speakers:
-                answers[name].append(logits[name].argmax(dim=-1).cpu())
+            for name, own in answers.items():
+                own.append(logits[name].argmax(dim=-1).cpu())
             for name, output in outputs.items():
                 embeddings[name].append(output.embedding.float().cpu())
             labels.append(batch.labels.cpu())

@@ -20,14 +20,13 @@ _LARGEST = torch.finfo(torch.float16).max
 
 def collect(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> dict[str, Tensor]:
     """``labels`` (n,), ``logits/NAME`` (n, K) of students and the teacher, ``embeddings/NAME`` (n, D), on the CPU."""
-    teachers = cohort.answering_teachers[:1]
     parts: dict[str, list[Tensor]] = {}
     with runtime.only_looking(cohort):
         for batch in batches:
             outputs = cohort.see(batch.images)
             logits = cohort.logits(outputs)
             found = {"labels": batch.labels}
-            found |= {f"logits/{name}": logits[name].float() for name in (*cohort.students, *teachers)}
+            found |= {f"logits/{name}": logits[name].float() for name in cohort.speakers}
             for name, output in outputs.items():
                 found[f"embeddings/{name}"] = output.embedding.float().clamp(-_LARGEST, _LARGEST).half()
             for key, tensor in found.items():
@@ -37,6 +36,5 @@ def collect(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> dict[
 
 def size(cohort: Cohort, images: int, classes: int) -> int:
     """How many bytes ``collect`` finds."""
-    speakers = len(cohort.students) + len(cohort.answering_teachers[:1])
     widths = sum(student.classifier.in_features for student in cohort.students.values())  # type: ignore[union-attr,misc]
-    return int(images * (8 + 4 * classes * speakers + 2 * widths))
+    return int(images * (8 + 4 * classes * len(cohort.speakers) + 2 * widths))
