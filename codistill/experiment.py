@@ -16,6 +16,8 @@ from codistill.data import (
     EvaluationLoader,
     Images,
     Progress,
+    Source,
+    Splits,
     TrainLoader,
     augmentation,
     channel_statistics,
@@ -70,6 +72,12 @@ class Experiment:
         return self.find_warnings()
 
 
+def read_data(config: RunConfig, progress: Progress | None = None) -> tuple[Source, Splits]:
+    """The data of a configuration, decoded; ``progress`` is told meanwhile."""
+    source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
+    return source, prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
+
+
 def build(
     config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None, *, pretrained: bool = True
 ) -> Experiment:
@@ -79,8 +87,7 @@ def build(
     pretrained: read the pretrained weights that students ask for; not if others will be loaded.
     """
     runtime = runtime or choose_runtime(config)
-    source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
-    splits = prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
+    source, splits = read_data(config, progress)
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
     if (column := config.data.superclass) is not None:
@@ -235,8 +242,8 @@ def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
 
 def _check_students_are_apart(config: RunConfig, cohort: Cohort) -> None:
     given = {"poison": config.poison is not None, "optimizer.lr_factors": bool(config.optimizer.lr_factors)}
-    for key in given:
-        if given[key] and cohort.method.shared_trunk:
+    for key, is_given in given.items():
+        if is_given and cohort.method.shared_trunk:
             raise UserError(f"{key} is for students of their own, but method '{config.method.name}' shares a trunk.")
 
 

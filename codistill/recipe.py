@@ -19,7 +19,10 @@ def load_config(recipe: Path | None = None, overrides: Sequence[str] = ()) -> Ru
             meant = recipe / "config.yaml" if (recipe / "config.yaml").exists() else f"data={recipe}"
             raise UserError(f"Recipe '{recipe}' is a folder, not a YAML file. Did you mean {shlex.quote(str(meant))}?")
         given = read_recipe(recipe)
-    return make_config(merged(given, read_overrides(overrides)))
+    changes = read_overrides(overrides)
+    if not {"epochs", "batch_size"}.isdisjoint(changes):
+        given.pop("replanned", None)  # of a run that was resumed, and of its steps
+    return make_config(merged(given, changes))
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from typing import Any
 
 from codistill.config import Replanned, RunConfig, make_config
 from codistill.engine.horizon import EarlierPlan, Horizon, earlier_plans
+from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError
 from codistill.finished import read_run_config
 from codistill.recipe import merged
 from codistill.strict_yaml import read_yaml
 
-# How long it still takes, and on what device.
-CHANGEABLE = ("epochs", "device")
+# How long it still takes, on what device, and how it is sped up there.
+CHANGEABLE = ("epochs", "device", "compile", "side_by_side")
 # From a checkpoint's configuration. What the data are is told by their fingerprints: they may have moved.
 MAY_DIFFER = (*CHANGEABLE, "replanned", "data.name")
 
@@ -22,8 +23,7 @@ def config_to_go_on(run: Path, changes: Mapping[str, Any]) -> RunConfig:
 
     Raises UserError for a key that belongs to what was trained so far, or a run that is finished.
     """
-    if (run / "summary.json").exists():
-        raise UserError(f"Run '{run}' is finished: there is nothing to resume.")
+    RunFolder(run).check_unfinished()
     config = read_run_config(run)
     for key in changes:
         if key not in CHANGEABLE:
@@ -31,7 +31,13 @@ def config_to_go_on(run: Path, changes: Mapping[str, Any]) -> RunConfig:
                 f"--resume goes on with the run's own configuration: of its keys {', '.join(CHANGEABLE)} can be given "
                 f"anew, not {key}."
             )
-    return make_config(merged(config.model_dump(mode="json"), changes))
+    changed = merged(config.model_dump(mode="json"), changes)
+    if isinstance(epochs := changed["epochs"], int) and 0 < epochs < config.optimizer.warmup_epochs:
+        raise UserError(
+            f"epochs={epochs} are fewer than optimizer.warmup_epochs={config.optimizer.warmup_epochs:g} of the run. "
+            "Give that or more."
+        )
+    return make_config(changed)
 
 
 def replanned(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:

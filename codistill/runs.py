@@ -78,7 +78,7 @@ def _train(
     resume: bool,
 ) -> dict[str, Any]:
     processes.together(trackers.check)
-    state = processes.on_main(folder.take_up) if resume else None
+    state = processes.on_main(lambda: _take_up(folder)) if resume else None
     if state is not None:
         config = processes.together(lambda: replanned(config, state))
     if not resume:  # before all images are decoded
@@ -140,6 +140,12 @@ def _train(
     folder.save_summary(summary)
     trackers.log_summary(summary, horizon.steps)
     return summary
+
+
+def _take_up(folder: RunFolder) -> dict[str, Any] | None:
+    state = folder.take_up()
+    folder.check_unfinished()  # it may have been finished until the lock was had
+    return state
 
 
 def _recorder(

@@ -12,10 +12,10 @@ from codistill.analysis.probabilities import ensemble, log_softmax
 
 
 def wrong_images(run: str | Path, split: str = "test", device: str = "auto") -> str:
-    """CSV of the images of a split that some student has wrong, those first that the students together are surest of.
+    """CSV of the images of a split that some student has wrong, the least probable class first.
 
-    image: where it is. class: what it is labelled. p(class) %: what the students together give that. Then each
-    student's answer, and how sure it is. Raises UserError as ``analyse_run`` does.
+    image: where it is. class: what it is labelled. p(class) %: how probable that is to the students together. Then
+    each student's answer, and how sure it is. Raises UserError as ``analyse_run`` does.
     """
     experiment, _, images, raw, _ = take_up(Path(run), split, device)
     log_p = {name: log_softmax(raw.logits[name]) for name in raw.students}

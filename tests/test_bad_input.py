@@ -758,13 +758,7 @@ RUNS = [
         "resume with another seed",
         lambda: edited("epochs: 1", "epochs: 2"),
         [*RESUME, "seed=1"],
-        ("of its keys epochs, device can be given anew, not seed",),
-    ),
-    Bad(
-        "resume with fewer epochs than are begun",
-        lambda: edited("epochs: 1", "epochs: 2"),
-        [*RESUME, "epochs=0"],
-        ("epochs should be greater",),
+        ("of its keys epochs, device, compile, side_by_side can be given anew, not seed",),
     ),
     Bad("resume an empty config", a_run(finished=False, config_yaml=""), RESUME, ("run/config.yaml' is damaged",)),
     Bad(

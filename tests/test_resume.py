@@ -12,6 +12,7 @@ from cohorts import Silent
 from codistill import UserError, finished, runs
 from codistill.config import make_config
 from codistill.engine.recorder import Recorder
+from codistill.recipe import load_config
 from codistill.report.compare import compare
 from codistill.resume import config_to_go_on
 from codistill.run_files import read_config, read_metrics, read_summary
@@ -81,6 +82,40 @@ def test_a_run_may_end_earlier_and_its_configuration_alone_reproduces_that(
     assert steady(tmp_path / "again") == steady(run)
 
 
+def test_a_run_that_reproduces_one_goes_on_as_that_did_where_it_was_interrupted(
+    begun: Callable[..., Path], tmp_path: Path
+) -> None:
+    earlier = {"replanned": [{"until_step": 4, "epochs": 20}], "epochs": 2}
+    runs.train(make_config({**SETTINGS, **earlier}), tmp_path / "whole", Silent())
+    run = begun(steps=2, **earlier)  # before it was decided
+    go_on(run)
+    assert read_config(run)["replanned"] == earlier["replanned"]
+    torch.testing.assert_close(weights(run), weights(tmp_path / "whole"), atol=0, rtol=0)
+
+
+def test_of_a_run_that_saved_nothing_yet_no_other_plan_is_kept(begun: Callable[..., Path]) -> None:
+    run = begun(steps=2, save_minutes=10)
+    go_on(run, epochs=1)
+    assert read_config(run)["epochs"] == 1
+    assert "replanned" not in read_config(run)
+
+
+def test_a_finished_run_is_not_prolonged(begun: Callable[..., Path]) -> None:
+    run = begun(steps=2, epochs=1)
+    go_on(run)
+    before = (run / "checkpoint.pt").read_bytes()
+    longer = make_config({**read_config(run), "epochs": 2})
+    with pytest.raises(UserError, match="is finished: there is nothing to resume"):
+        runs.train(longer, run, Silent(), resume=True)
+    assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_recipe_that_was_replanned_is_not_when_it_is_to_have_other_epochs(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("epochs: 3\nreplanned: [{until_step: 4, epochs: 20}]\n")
+    assert len(load_config(tmp_path / "r.yaml", ["seed=1"]).replanned) == 1
+    assert not load_config(tmp_path / "r.yaml", ["epochs=5"]).replanned
+
+
 def test_a_run_whose_epochs_are_done_is_tested_at_once(begun: Callable[..., Path]) -> None:
     run = begun(steps=2 * STEPS + 1)
     (run / "checkpoint.pt").unlink()  # back to the end of the second epoch, which was saved before
@@ -114,6 +149,12 @@ def test_too_few_epochs_are_refused_and_the_run_goes_on_as_before(begun: Callabl
     assert kept == {name: (run / name).read_bytes() for name in kept}
 
 
+def test_a_run_does_not_end_before_its_warm_up(begun: Callable[..., Path]) -> None:
+    run = begun(steps=4, optimizer={"warmup_epochs": 3})
+    with pytest.raises(UserError, match=r"epochs=2 are fewer than optimizer\.warmup_epochs=3 of the run"):
+        config_to_go_on(run, {"epochs": 2})
+
+
 def test_a_run_with_weights_drawn_anew_at_a_share_of_training_keeps_its_length(begun: Callable[..., Path]) -> None:
     run = begun(steps=4, poison={"student": "b", "reinitialise": 0.5})
     with pytest.raises(UserError, match=r"poison\.reinitialise is at a share of training"):
@@ -131,5 +172,7 @@ def test_runs_that_were_planned_otherwise_for_a_while_do_not_compete(
 @pytest.mark.parametrize("key", ["seed", "optimizer.lr", "data", "method"])
 def test_what_was_trained_with_so_far_cannot_be_given_anew(key: str, begun: Callable[..., Path]) -> None:
     run = begun(steps=2)
-    with pytest.raises(UserError, match=rf"of its keys epochs, device can be given anew, not {key}\."):
+    with pytest.raises(
+        UserError, match=rf"of its keys epochs, device, compile, side_by_side can be given anew, not {key}\."
+    ):
         config_to_go_on(run, {key: 1})

@@ -184,6 +184,16 @@ def test_a_finished_run_that_was_told_otherwise_is_named(tmp_path: Path) -> None
         Job(changed, tmp_path)
 
 
+def test_a_run_whose_data_has_another_name_now_may_be_relocated(tmp_path: Path) -> None:
+    (entry,) = read_sweep(written(tmp_path, SHORT))
+    config = entry.config.model_dump(mode="json")
+    (tmp_path / "tiny-seed0").mkdir()
+    moved = {**config, "data": {**config["data"], "name": "./elsewhere"}}
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(yaml.safe_dump(moved))
+    with pytest.raises(UserError, match=r"is called './elsewhere', .* codistill relocate .*tiny-seed0 --data digits"):
+        Job(entry, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("then", "key"),
     [

@@ -24,5 +24,5 @@ def relocate(
     """
     for run in runs:
         with choose_display(console) as display:
-            tell(run, data, display.decoding)
+            tell(run, data, display)
         console.print(escape(f"{run}: its data is '{data}'."), soft_wrap=True)

@@ -45,7 +45,7 @@ def local_data(name: str) -> Path | None:
     files = list(visible_files(Path(place)))
     if not files:
         check_links(Path(place))
-        raise UserError(f"Data folder '{name}' is empty: it should hold Parquet files or images in class folders.")
+        raise NoSuchData(f"Data folder '{name}' is empty: it should hold Parquet files or images in class folders.")
     for file in files:
         _check_whole(file)
     return Path(place)

@@ -21,6 +21,7 @@ from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
 from codistill.data.columns import image_column, label_column, label_columns, no_labels, sorted_values
 from codistill.data.folder import (
+    NoSuchData,
     beside_folders,
     check_class_folders,
     check_one_folder_each,
@@ -112,7 +113,7 @@ class HubData(Source):
         return f"'{readable(file)}'"
 
     def _decoded(self, split: str, rows: Rows, image_size: int | None, resize: str) -> Iterator[Tensor]:
-        """(H, W, 3) uint8 of each row in turn. Raises UserError that names every image that cannot be decoded."""
+        """(H, W, 3) uint8 of each row in turn. Raises UserError that names the first that cannot be decoded."""
         told = self._progress or (lambda done, total: None)
         told(0, len(rows))
         first: torch.Size | None = None
@@ -239,7 +240,7 @@ def _from_hub(name: str) -> Any:
 
     loaded = explained(lambda: datasets.load_dataset(name), None, name)
     if "/" not in name and of_a_folder(loaded):
-        raise UserError(
+        raise NoSuchData(
             f"Data '{name}' is neither a folder here nor found on the hub. What is kept under that name in "
             f"'{download_folder()}' is a copy of a folder elsewhere. Give the path of the folder."
         )

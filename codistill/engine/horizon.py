@@ -29,12 +29,12 @@ class Horizon(NamedTuple):
         return self.epochs * self.steps_per_epoch
 
     def progress(self, step: int) -> float:
-        """Before the step numbered ``step``, from 0: the share of training that is done, in [0, 1)."""
-        return step / self._planned_at(step)
+        """Before the step numbered ``step``, from 0: the share of training that is done, in [0, 1]."""
+        return min(1.0, step / self._planned_at(step))
 
     def progress_after(self, steps: int) -> float:
         """The share of training that ``steps`` steps are, as their last one saw it."""
-        return steps / self._planned_at(steps - 1)
+        return min(1.0, steps / self._planned_at(steps - 1))
 
     def _planned_at(self, step: int) -> int:
         epochs = next((plan.epochs for plan in self.earlier if step < plan.until_step), self.epochs)
@@ -42,7 +42,12 @@ class Horizon(NamedTuple):
 
 
 def earlier_plans(epochs: int, earlier: Sequence[EarlierPlan], now: int, steps_done: int) -> list[EarlierPlan]:
-    """What becomes of a plan (``epochs``, ``earlier``) that is to last ``now`` epochs from ``steps_done`` on."""
+    """What becomes of a plan (``epochs``, ``earlier``) that is to last ``now`` epochs from ``steps_done`` on.
+
+    To its own ``epochs`` it goes on as it is, also where something earlier is yet to come.
+    """
+    if now == epochs:
+        return list(earlier)
     past = [plan for plan in earlier if plan.until_step < steps_done]
     ahead = next((plan.epochs for plan in earlier if plan.until_step >= steps_done), epochs)
     return past if ahead == now else [*past, EarlierPlan(steps_done, ahead)]

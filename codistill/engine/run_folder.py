@@ -110,6 +110,16 @@ class RunFolder:
         except OSError as error:
             raise self._not_writable(error) from error
 
+    @property
+    def saved(self) -> bool:
+        """Whether there is a checkpoint."""
+        return self._checkpoints.any
+
+    def check_unfinished(self) -> None:
+        """Raises UserError for a finished run."""
+        if self.finished:
+            raise UserError(f"Run '{self.path}' is finished: there is nothing to resume.")
+
     def take_up(self) -> dict[str, Any] | None:
         """The checkpoint to go on from; None if nothing was saved yet. Raises UserError if there is none to be used."""
         try:
@@ -128,7 +138,7 @@ class RunFolder:
         self.write_config(config_yaml)
 
     def write_config(self, config_yaml: str) -> None:
-        """Of a run that goes on: it may be another than it was."""
+        """Of a run that is there: something of it is otherwise now."""
         self._save("config.yaml", config_yaml.encode())
 
     def log(self, record: dict[str, Any]) -> None:

@@ -155,10 +155,15 @@ def _training(run: Mapping[str, Any]) -> str:
             for name, model in run["students"].items()
         ),
         f"- Data: {run['told']}",
-        f"- {run['epochs']} epochs, batches of {run['batch_size']}, {optimizer['name']} with learning rate "
-        f"{optimizer['lr']:g}, seed {run['seed']}, {run['precision']}",
+        f"- {run['epochs']} epochs{_replanned(run)}, batches of {run['batch_size']}, {optimizer['name']} with "
+        f"learning rate {optimizer['lr']:g}, seed {run['seed']}, {run['precision']}",
     ]
     return "\n".join(lines)
+
+
+def _replanned(run: Mapping[str, Any]) -> str:
+    plans = run.get("replanned", [])
+    return f" ({plans[0]['epochs']} were planned at first)" if plans else ""
 
 
 def _input(facts: Mapping[str, Any]) -> str:

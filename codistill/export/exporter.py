@@ -173,6 +173,7 @@ def _about_run(run: Path, config: RunConfig, experiment: Experiment, summary: di
         "images": experiment.sizes,
         "told": experiment.data,
         "epochs": config.epochs,
+        "replanned": [plan.model_dump() for plan in config.replanned],
         "batch_size": config.batch_size,
         "optimizer": config.optimizer.model_dump(),
         "precision": config.precision,

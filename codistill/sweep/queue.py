@@ -10,6 +10,7 @@ last saved step. A run that fails is kept with its log, and the others go on.
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -161,6 +162,12 @@ def _check_same(run: Path, entry: Entry) -> None:
     """Raises UserError if a run was told otherwise than now; what is free, or filled in by its data, does not count."""
     now, then = entry.config.model_dump(mode="json"), run_files.read_config(run)
     differing = _differing({**comparable(now), "seed": now["seed"]}, {**comparable(then), "seed": then["seed"]})
+    if differing == ["data.name"]:
+        moved = shlex.join(["codistill", "relocate", str(run), "--data", entry.config.data.name])
+        raise UserError(
+            f"The data of '{run}' is called '{then['data']['name']}', that of the sweep '{entry.config.data.name}'. If "
+            f"they are the same images, say so: {moved}. Else choose another --out."
+        )
     if differing:
         raise UserError(
             f"'{run}' was trained otherwise than the sweep says now; it differs in {', '.join(differing[:3])}. Remove "

@@ -121,6 +121,8 @@ def test_a_finished_run_whose_data_moved_is_measured_again_when_it_was_told_wher
     Path("data").rename("elsewhere")
     with pytest.raises(UserError, match=r"say where to: codistill relocate run --data PLACE"):
         finished.evaluate_run("run")
+    config = Path("run", "config.yaml")
+    config.write_text(config.read_text().replace("compile: auto", "compile: cuda_graphs"))  # whatever it trained on
     relocate("run", "./elsewhere")
     assert finished.evaluate_run("run")[0]._asdict() == finished.evaluate_run("run")[1]["test_accuracy"]
 

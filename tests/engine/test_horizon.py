@@ -20,6 +20,7 @@ def test_what_is_logged_after_a_step_is_of_the_plan_that_the_step_was_of() -> No
     ("epochs", "earlier", "now", "steps_done", "expected"),
     [
         (20, [], 20, 7, []),
+        (3, [(4, 20)], 3, 2, [(4, 20)]),  # done over, and interrupted before
         (20, [], 5, 7, [(7, 20)]),
         (20, [], 50, 7, [(7, 20)]),
         (5, [(7, 20)], 5, 9, [(7, 20)]),
