@@ -18,7 +18,7 @@ def relocate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
     data: Annotated[str, typer.Option(help="Where their data lie now: what data.name holds.", show_default=False)],
 ) -> None:
-    """Tell runs where their data moved to, so that they can be resumed, evaluated, analysed and exported again.
+    """Tell runs where their data moved to, so that they can be resumed, evaluated and exported again.
 
     It must be the same images in the same splits, which is looked at. Only config.yaml is changed.
     """

@@ -334,6 +334,7 @@ def test_evaluating_again_gives_the_accuracy_of_the_summary(tmp_path: Path) -> N
 
 def test_a_run_whose_configuration_was_edited_is_not_resumed(tmp_path: Path) -> None:
     run(short(), tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()  # as if it had ended before it was finished
     path = tmp_path / "run" / "config.yaml"
     path.write_text(path.read_text().replace("weight_decay: 0.0005", "weight_decay: 0.5"))
     with pytest.raises(UserError, match="is not the one that its checkpoint was trained with"):
