@@ -24,7 +24,9 @@ def relocate(run: str | Path, data: str, display: Display | None = None) -> None
     moved = make_config({**config, "data": {**config["data"], "name": data}})
     with RunFolder(run, display.warn) as folder:
         if not folder.saved:
-            command = shlex.join(["codistill", "train", f"{run}/config.yaml", f"data={data}", f"run={run}"])
+            command = shlex.join(
+                ["codistill", "train", f"{run}/config.yaml", f"data={data}", f"run={run}", "--overwrite"]
+            )
             raise UserError(
                 f"Nothing was saved yet in '{run}' by which its data could be known. Begin it anew: {command}"
             )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codistill.config import Replanned, RunConfig, make_config
+from codistill.config import RunConfig, make_config
 from codistill.engine.horizon import EarlierPlan, Horizon, earlier_plans
 from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError
@@ -44,8 +44,7 @@ def replanned(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
     """A configuration to go on with from a checkpoint, which knows how long training was meant to be until then."""
     before = make_config(read_yaml(state["config"]))
     earlier = earlier_plans(before.epochs, _plans(before), config.epochs, state["steps_done"])
-    plans = [Replanned(until_step=plan.until_step, epochs=plan.epochs) for plan in earlier]
-    return make_config({**config.model_dump(mode="json"), "replanned": [plan.model_dump() for plan in plans]})
+    return make_config({**config.model_dump(mode="json"), "replanned": [plan._asdict() for plan in earlier]})
 
 
 def horizon_of(config: RunConfig, steps_per_epoch: int) -> Horizon:

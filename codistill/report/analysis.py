@@ -105,8 +105,9 @@ def weakest_classes(analyses: Sequence[Analysis]) -> Table | None:
     first = analyses[0]
     cells = []
     for student in first["students"]:
-        seen = [analysis["students"][student]["class_accuracy"] for analysis in analyses]
-        instead = _taken_for([analysis["students"][student] for analysis in analyses], first["class_names"])
+        voices = [analysis["students"][student] for analysis in analyses]
+        seen = [voice["class_accuracy"] for voice in voices]
+        instead = _taken_for(voices, first["class_names"])
         own = [
             (fmean(of_class), _cell(of_class, 2), name, images, other)
             for *of_class, name, images, other in zip(

@@ -1,5 +1,6 @@
 """Runs with any augmentation are resumed exactly, and never on other images than they began with."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ import pytest
 import torch
 from cohorts import Silent
 from odd_files import encode, noise, write_class_folders
+from typer.testing import CliRunner
 
 from codistill import finished, runs
+from codistill.cli import app
 from codistill.config import make_config
 from codistill.engine import checkpoint
 from codistill.engine.recorder import Recorder
 from codistill.errors import UserError
 from codistill.relocate import relocate
 from codistill.report.compare import compare
+from codistill.run_files import read_config
 
 SETTINGS: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},
@@ -34,6 +38,10 @@ AUGMENTS: dict[str, dict[str, Any]] = {
 
 class Killed(Exception):
     """Stands for the end of the process."""
+
+
+def end(*_: Any) -> None:
+    raise Killed
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +133,19 @@ def test_a_finished_run_whose_data_moved_is_measured_again_when_it_was_told_wher
     config.write_text(config.read_text().replace("compile: auto", "compile: cuda_graphs"))  # whatever it trained on
     relocate("run", "./elsewhere")
     assert finished.evaluate_run("run")[0]._asdict() == finished.evaluate_run("run")[1]["test_accuracy"]
+
+
+def test_a_run_that_saved_nothing_is_begun_anew_by_the_command_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_step", end)
+        with pytest.raises(Killed):
+            runs.train(make_config(SETTINGS), Path("run"), Silent())
+    Path("data").rename("elsewhere")
+    with pytest.raises(UserError, match=r"Nothing was saved yet in 'run'") as told:
+        relocate("run", "./elsewhere")
+    _, *words = shlex.split(str(told.value).split("Begin it anew: ")[1])
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert read_config(Path("run"))["data"]["name"] == "./elsewhere"
 
 
 def test_a_run_is_not_told_that_other_images_are_its_data() -> None:
