@@ -99,7 +99,7 @@ class RunConfig(Strict):
     batch_size: int = Field(128, ge=2, description="of all processes together")
     epochs: int = Field(30, ge=1)
     replanned: list[Replanned] = Field(
-        [], description="of a run that was resumed with other epochs: how many there were to be, until which step"
+        [], description="of a run whose epochs were decided anew: how many there were to be, until which step"
     )
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N, mps (never tried)")

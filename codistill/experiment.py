@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from codistill.advice import remark_on_length, warnings_of_cohort, warnings_of_data, warnings_of_optimizer
+from codistill.advice import warnings_of_cohort, warnings_of_data, warnings_of_optimizer
 from codistill.assembly import build_cohort
 from codistill.batch import Batch
 from codistill.cohort import Cohort
@@ -62,7 +62,7 @@ class Experiment:
     facts: dict[str, Any]  # class names, image size, mean and std: what a student needs to be used alone
     sizes: dict[str, int]  # images per split
     data: str  # how many images, and where they come from, in words
-    company: str  # the method, and the students with their tasks, in words; whether training is long enough for tasks
+    company: str  # the method, and the students with their tasks, in words
     place: Callable[[Images, int], str]  # where an image is, in words by which a user finds it
     find_warnings: Callable[[], list[str]]
 
@@ -123,7 +123,6 @@ def build(
         "std": std,
     }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
-    remark = remark_on_length(cohort, config.epochs * len(loader), config.students.values())
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
     warnings = [
         *warnings_of_data(splits.train, cohort, config.order),
@@ -146,7 +145,7 @@ def build(
         facts,
         sizes,
         _about_data(config, splits.train.class_names, sizes, test_origin(source, config.data.test)),
-        f"{_company(config)} {remark}".strip(),
+        _company(config),
         lambda images, row: place_of(images, row, source),
         lambda: [*source.warnings, *repeated_pictures(splits, source), *warnings],
     )

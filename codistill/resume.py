@@ -1,6 +1,6 @@
 """Going on with a run: what of its configuration may be another than when it began."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,21 @@ def replanned(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
     """A configuration to go on with from a checkpoint, which knows how long training was meant to be until then."""
     before = make_config(read_yaml(state["config"]))
     earlier = earlier_plans(before.epochs, _plans(before), config.epochs, state["steps_done"])
-    return make_config({**config.model_dump(mode="json"), "replanned": [plan._asdict() for plan in earlier]})
+    return _with_plans(config, config.epochs, earlier)
+
+
+def with_horizon(config: RunConfig, horizon: Horizon) -> RunConfig:
+    """The configuration of a run whose length was decided anew."""
+    return _with_plans(config, horizon.epochs, horizon.earlier)
 
 
 def horizon_of(config: RunConfig, steps_per_epoch: int) -> Horizon:
     return Horizon(config.epochs, steps_per_epoch, _plans(config))
+
+
+def _with_plans(config: RunConfig, epochs: int, earlier: Sequence[EarlierPlan]) -> RunConfig:
+    plans = [plan._asdict() for plan in earlier]
+    return make_config({**config.model_dump(mode="json"), "epochs": epochs, "replanned": plans})
 
 
 def _plans(config: RunConfig) -> list[EarlierPlan]:

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from codistill import run_files
+from codistill.advice import remark_on_length
 from codistill.config import RunConfig, make_config
 from codistill.display import Silent
 from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.best_epoch import BestEpoch
+from codistill.engine.deadline import Deadline, InTime
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
@@ -33,9 +35,10 @@ from codistill.engine.snapshot import Origin, Snapshot
 from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.engine.uncompilable import uncompilable_explained
+from codistill.errors import UserError
 from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student, loss_names
 from codistill.finished import moved_data_explained, save_outputs
-from codistill.resume import MAY_DIFFER, horizon_of, replanned
+from codistill.resume import MAY_DIFFER, horizon_of, replanned, with_horizon
 from codistill.summary import summarise
 
 
@@ -46,17 +49,23 @@ def train(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    minutes: float | None = None,
 ) -> dict[str, Any]:
     """Train, test, and write the run folder, which is locked meanwhile. Returns the summary.
 
     config: of ``make_config``, or what that takes.
+    minutes: from now on until all is done. In place of the configuration's epochs there are as many as fit, one at
+    least; how many, and what was planned until when, is written into the run's configuration.
     display: who is told of progress, ``codistill.display.Lines()`` for one; None is nobody.
     Called in each of several processes that a launcher started, they train together and the main one writes. One that
     the launcher restarted goes on with the run that is there. Raises UserError for what cannot be trained; SaveError if
     the disk is full, or the folder is no longer there or writable, DivergedError, OutOfMemory, and ProcessLost if
     another process ended; Stopped, which is a KeyboardInterrupt, if a signal asked it to end and all is saved.
     """
+    deadline = None if minutes is None else Deadline(minutes)
     config = config if isinstance(config, RunConfig) else make_config(config)
+    if deadline is not None and config.poison is not None and config.poison.reinitialise is not None:
+        raise UserError("poison.reinitialise is at a share of training, which minutes would change: give epochs.")
     run, display = Path(run), display or Silent()
     processes = join(config.device, config.sharding)
     trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)
@@ -65,7 +74,7 @@ def train(
             if processes.on_main(lambda: folder.finished):
                 return processes.on_main(lambda: run_files.read_summary(run))
             resume = resume or processes.on_main((run / "config.yaml").exists)
-        return _train(config, folder, trackers, processes, display, overwrite, resume)
+        return _train(config, folder, trackers, processes, display, overwrite, resume, deadline)
 
 
 def _train(
@@ -76,6 +85,7 @@ def _train(
     display: Display,
     overwrite: bool,
     resume: bool,
+    deadline: Deadline | None,
 ) -> dict[str, Any]:
     processes.together(trackers.check)
     state = processes.on_main(lambda: _take_up(folder)) if resume else None
@@ -101,6 +111,8 @@ def _train(
     # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
     display.note(experiment.data)
     display.note(experiment.company)
+    if deadline is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
+        display.note(remark)
     for warning in experiment.warnings:
         display.warn(warning)
     start_step = 0
@@ -114,6 +126,9 @@ def _train(
     processes.together(lambda: trackers.start(config.model_dump(mode="json"), start_step))
     folder.listeners.append(trackers.log)
     rate = config.optimizer
+    observer = _observer(experiment, recorder, optimizer, horizon)
+    if deadline is not None:
+        observer = _in_time(experiment, recorder, observer, horizon, deadline, start_step, display)
     with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
         fit(
             cohort,
@@ -125,7 +140,7 @@ def _train(
             experiment.loader,
             horizon,
             runtime,
-            _observer(experiment, recorder, optimizer, horizon),
+            observer,
             clip_norm=rate.clip_norm,
             scaling=scaling,
             start_step=start_step,
@@ -136,7 +151,7 @@ def _train(
             f"{skipped['skipped_steps']} of {horizon.steps} steps were skipped, for their gradients overflowed "
             "in fp16. It takes a few to find the scale."
         )
-    summary = {**_test_and_save(experiment, folder, recorder), **skipped}
+    summary = {**_test_and_save(experiment, folder, recorder, horizon.epochs), **skipped}
     folder.save_summary(summary)
     trackers.log_summary(summary, horizon.steps)
     return summary
@@ -181,7 +196,7 @@ def _recorder(
     )
 
 
-def _test_and_save(experiment: Experiment, folder: RunFolder, recorder: Recorder) -> dict[str, Any]:
+def _test_and_save(experiment: Experiment, folder: RunFolder, recorder: Recorder, epochs: int) -> dict[str, Any]:
     """After training, and not before: no choice is made on test images. Returns what the summary says."""
     cohort, processes = experiment.cohort, experiment.runtime.processes
     accuracy = evaluate(cohort, experiment.test, experiment.runtime)
@@ -193,7 +208,7 @@ def _test_and_save(experiment: Experiment, folder: RunFolder, recorder: Recorder
     size = outputs.size(cohort, len(experiment.test.images), len(experiment.facts["class_names"]))
     if processes.count == 1 and size < MOST_BYTES:
         save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
-    selected = _test_best_epoch(experiment, folder, recorder.best, accuracy)
+    selected = _test_best_epoch(experiment, folder, recorder.best, accuracy, epochs)
     return {**summarise(experiment, accuracy, recorder), **selected, "sha256": digests}
 
 
@@ -209,13 +224,44 @@ def _observer(
     return Reinitialising(recorder, student, fresh_student(experiment, poison.student), optimizer, at)
 
 
-def _test_best_epoch(experiment: Experiment, folder: RunFolder, best: BestEpoch, last: Accuracy) -> dict[str, Any]:
-    """Test and save the weights that validation images chose; the last epoch's accuracy is known."""
+def _in_time(
+    experiment: Experiment,
+    recorder: Recorder,
+    observer: Observer,
+    horizon: Horizon,
+    deadline: Deadline,
+    start_step: int,
+    display: Display,
+) -> Observer:
+    """The observer, behind what lets training last as many epochs as fit before the deadline."""
+
+    def replanned(reason: str) -> None:
+        remark = remark_on_length(experiment.cohort, horizon.steps, experiment.config.students.values())
+        display.note(f"{reason} {remark}".strip())
+        recorder.goes_on_as(with_horizon(experiment.config, horizon).to_yaml())
+
+    sizes = experiment.sizes
+    return InTime(
+        observer,
+        deadline,
+        horizon,
+        experiment.runtime.processes,
+        replanned,
+        start_step=start_step,
+        testing=sizes["test"] / sizes["train"],  # each image up to three times, forward only
+        least=math.ceil(experiment.config.optimizer.warmup_epochs),
+    )
+
+
+def _test_best_epoch(
+    experiment: Experiment, folder: RunFolder, best: BestEpoch, last: Accuracy, epochs: int
+) -> dict[str, Any]:
+    """Test and save the weights that validation images chose; the accuracy of the last of ``epochs`` is known."""
     if best.epoch is None:
         return {"test_accuracy_selected": None}
-    config, cohort = experiment.config, experiment.cohort
+    cohort = experiment.cohort
     with best.put_into(cohort):
-        known = best.epoch == config.epochs
+        known = best.epoch == epochs
         accuracy = last if known else evaluate(cohort, experiment.test, experiment.runtime)
         digests = _save_students(experiment, folder, ".best", epoch=best.epoch)
     return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}, "sha256_selected": digests}

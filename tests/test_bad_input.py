@@ -745,6 +745,14 @@ RESUME, EVALUATE, COMPARE = ["train", "--resume", "run"], ["evaluate", "run"], [
 ANALYSE = ["analyse", "run"]
 
 RUNS = [
+    Bad("no minutes at all", nothing, ["train", "--minutes", "0"], ("minutes=0 should be more than 0",)),
+    Bad("minutes that are none", nothing, ["train", "--minutes", "nan"], ("minutes=nan should be more than 0",)),
+    Bad(
+        "minutes and epochs",
+        nothing,
+        ["train", "epochs=3", "--minutes", "5"],
+        ("--minutes chooses the epochs: give it or epochs=N, not both",),
+    ),
     Bad("resume nothing", nothing, RESUME, ("Run folder 'run' does not exist",)),
     Bad(
         "resume a folder of something else",

@@ -138,7 +138,7 @@ def test_who_learns_what_is_said_at_the_start_and_heads_larger_than_the_students
     done = asked("train", *SHORT, "tasks=[{name: supcon, width: 3000},rotation]", "run=r")
     assert done.exit_code == 0, done.stderr
     assert "Method collaborative, students resnet8_1 (supcon), resnet8_2 (rotation)." in done.stdout.splitlines()[1]
-    assert "Warning: The parts for training only have" in done.stdout.splitlines()[2]
+    assert "Warning: The parts for training only have" in done.stdout.splitlines()[3]
 
 
 def test_a_diverging_run_says_which_loss_and_what_to_try(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_every_configuration_in_the_docs_can_be_read(page: Path, monkeypatch: py
         words = [word for word in shlex.split(line.replace("$", ""), comments=True) if not word.startswith("run=")]
         if "--resume" in words or "$" in line.split("=")[0]:  # a loop over recipes names none
             continue
-        words = [word for word in words if not word.startswith("--")]
+        words = [word for word in words if not word.startswith("--") and not word.isdigit()]  # options, and minutes
         recipe = Path(words.pop(0)) if words and "=" not in words[0] else None
         if recipe is not None and recipe.parts[0] == "runs":  # of a run that an earlier command made
             recipe = None

@@ -36,6 +36,7 @@ def _train_help() -> str:
             "codistill train recipes/cifar100_resnet32.yaml optimizer.lr=0.05 seed=3\n"
             "codistill train data=FOLDER data.image_size=64 'students=[resnet20,resnet20]' epochs=200 run=runs/a\n"
             "codistill train 'students={small: resnet8, large: resnet20}' 'tasks=[[rotation,supcon],none]' method=dml\n"
+            "codistill train data=FOLDER --minutes 240\n"
             "codistill train --resume runs/a\n"
             "codistill train --resume runs/a epochs=40"
         )
@@ -60,8 +61,18 @@ def train(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="From now on until all is done, testing included: after each epoch the number of epochs becomes what "
+            "fits, one at least, and the schedules follow.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     recipe, given = recipe_and_keys(arguments)
+    if minutes is not None and any(argument.startswith("epochs=") for argument in given):
+        raise UserError("--minutes chooses the epochs: give it or epochs=N, not both.")
     if resume is not None:
         if recipe is not None or overwrite:
             raise UserError("--resume goes on with the run's own configuration: give no recipe, and no --overwrite.")
@@ -75,7 +86,8 @@ def train(
 
     try:
         with choose_display(console) as display:
-            summary = runs.train(config, run, display, overwrite=overwrite, resume=resume is not None)
+            resumed = resume is not None
+            summary = runs.train(config, run, display, overwrite=overwrite, resume=resumed, minutes=minutes)
     except Stopped as stopped:
         errors.print(escape(f"{stopped} All is saved. {_go_on(run)}"), soft_wrap=True)
         raise typer.Exit(128 + stopped.number) from None

@@ -1,5 +1,6 @@
 """The training loop. It knows a cohort's losses, an objective and an optimizer; no student, task, teacher or method."""
 
+import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -37,9 +38,12 @@ def fit(
     scaling: Scaling | None = None,
     start_step: int = 0,
 ) -> None:
-    """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to the end."""
+    """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to the end.
+
+    The observer may replan the horizon after an epoch.
+    """
     step = Step(cohort, objective, optimizer, runtime, clip_norm, scaling)
-    for epoch in range(start_step // len(loader), horizon.epochs):
+    for epoch in itertools.takewhile(lambda epoch: epoch < horizon.epochs, itertools.count(start_step // len(loader))):
         cohort.train()
         done = max(start_step - epoch * len(loader), 0)  # in this epoch, by the run that is gone on with
         for index, batch in enumerate(loader.epoch(epoch, done), done):

@@ -1,6 +1,7 @@
 """How long training is meant to be, and how far it has come. That may be decided anew on the way."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -11,7 +12,8 @@ class EarlierPlan(NamedTuple):
     epochs: int
 
 
-class Horizon(NamedTuple):
+@dataclass
+class Horizon:
     """The length of training, in which schedules and ramps see the share that is done.
 
     >>> horizon = Horizon(epochs=4, steps_per_epoch=10, earlier=[EarlierPlan(until_step=20, epochs=20)])
@@ -27,6 +29,11 @@ class Horizon(NamedTuple):
     def steps(self) -> int:
         """Of all epochs."""
         return self.epochs * self.steps_per_epoch
+
+    def replan(self, epochs: int, steps_done: int) -> None:
+        """From ``steps_done`` on, training is to last ``epochs`` in all."""
+        self.earlier = earlier_plans(self.epochs, self.earlier, epochs, steps_done)
+        self.epochs = epochs
 
     def progress(self, step: int) -> float:
         """Before the step numbered ``step``, from 0: the share of training that is done, in [0, 1]."""

@@ -195,6 +195,11 @@ class Recorder:
         self._folder.keep_log_until(done)
         return done
 
+    def goes_on_as(self, config_yaml: str) -> None:
+        """The run's configuration from now on: training is to last longer, or less long."""
+        self._snapshot.origin = self._snapshot.origin._replace(config_yaml=config_yaml)
+        self._processes.on_main(lambda: self._folder.write_config(config_yaml))
+
     def _save_within_epoch(self, steps_done: int) -> None:
         with self._keeping_a_bad_batch(steps_done):
             self._whole_epoch.check()

@@ -1,0 +1,121 @@
+"""A run that has so many minutes: what is planned on the way is written down, and reproduces it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cohorts import Silent
+
+from codistill import UserError, runs
+from codistill.config import make_config
+from codistill.engine.deadline import Deadline
+from codistill.engine.recorder import Recorder
+from codistill.resume import config_to_go_on
+from codistill.run_files import read_config, read_metrics, read_summary
+
+SETTINGS: dict[str, Any] = {
+    "students": {"a": "resnet8", "b": "resnet8"},
+    "method": {"name": "collaborative", "ramp": 0.5},
+    "data": {"name": "digits", "per_class": 12},
+    "batch_size": 32,
+    "log_every": 2,
+    "epochs": 20,
+}
+STEPS = 3  # of an epoch
+PLANNED = [{"until_step": STEPS, "epochs": 20}, {"until_step": 2 * STEPS, "epochs": 6}]
+
+
+class Noting(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first epoch 6 seem to fit, after the second 4."""
+    monkeypatch.setattr(Deadline, "epochs_in_time", lambda self, done, *plan, **least: 6 if done == 1 else 4)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoint.pt", weights_only=True)["cohort"]
+
+
+def steady(run: Path) -> list[dict[str, Any]]:
+    """The metrics without what a clock wrote."""
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(run)]
+
+
+def test_epochs_follow_the_time_that_is_left_and_the_configuration_alone_reproduces_the_run(
+    slower: None, tmp_path: Path
+) -> None:
+    runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=5)
+    config = read_config(tmp_path / "run")
+    assert (config["epochs"], config["replanned"]) == (4, PLANNED)
+
+    runs.train(make_config(config), tmp_path / "again", Silent())
+    torch.testing.assert_close(weights(tmp_path / "again"), weights(tmp_path / "run"), atol=0, rtol=0)
+    assert steady(tmp_path / "again") == steady(tmp_path / "run")
+
+
+@pytest.mark.parametrize("fatal_step", [STEPS + 1, 2 * STEPS + 1])
+def test_a_run_that_was_killed_goes_on_with_the_last_plan(
+    slower: None, fatal_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_step = Recorder.after_step
+
+    def killed(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
+        after_step(self, epoch, step, *rest)
+        if step + 1 == fatal_step:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_step", killed)
+        with pytest.raises(InterruptedError):  # after it was planned anew, before that was saved
+            runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=5)
+    plans = PLANNED[: fatal_step // STEPS]
+    runs.train(config_to_go_on(tmp_path / "run", {}), tmp_path / "run", Silent(), resume=True)
+    config = read_config(tmp_path / "run")
+    assert (config["epochs"], config["replanned"]) == (6 if len(plans) == 1 else 4, plans)
+
+
+def test_minutes_may_be_given_to_a_run_that_goes_on(
+    slower: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_epoch = Recorder.after_epoch
+
+    def killed(self: Recorder, epoch: int) -> None:
+        after_epoch(self, epoch)
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_epoch", killed)
+        with pytest.raises(InterruptedError):
+            runs.train(SETTINGS, tmp_path / "run", Silent())
+    runs.train(config_to_go_on(tmp_path / "run", {}), tmp_path / "run", Silent(), resume=True, minutes=5)
+    config = read_config(tmp_path / "run")
+    assert (config["epochs"], config["replanned"]) == (4, [{"until_step": 2 * STEPS, "epochs": 20}])
+
+
+def test_a_run_without_time_ends_tested_after_its_first_epoch(tmp_path: Path) -> None:
+    display = Noting()
+    summary = runs.train(SETTINGS, tmp_path / "run", display, minutes=1e-4)
+    assert summary == read_summary(tmp_path / "run")
+    assert summary["test_accuracy_selected"]["epoch"] == 1
+    assert read_config(tmp_path / "run")["epochs"] == 1
+    (*before, told) = display.notes
+    assert told.startswith("Training ends with epoch 1")
+    assert "3 steps are few for tasks" in told
+    assert not any("few for tasks" in note for note in before)  # how many they are was not known
+
+
+def test_what_is_to_happen_at_a_share_of_training_needs_epochs(tmp_path: Path) -> None:
+    harmed = {**SETTINGS, "poison": {"student": "b", "reinitialise": 0.5}}
+    with pytest.raises(UserError, match=r"poison\.reinitialise .* which minutes would change: give epochs"):
+        runs.train(harmed, tmp_path / "run", Silent(), minutes=5)
+    assert not (tmp_path / "run").exists()
