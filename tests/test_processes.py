@@ -23,6 +23,7 @@ from codistill.data import EvaluationLoader, Images, TrainLoader
 from codistill.data.crop import PaddedCrop
 from codistill.doctor import first_difference
 from codistill.engine.checkpoint import read
+from codistill.engine.deadline import Deadline
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.join import join
 from codistill.engine.launched import is_main
@@ -33,7 +34,7 @@ from codistill.engine.runtime import Runtime, synchronise_batchnorm
 from codistill.engine.step import Step
 from codistill.engine.stopping import Stopped
 from codistill.models import MODELS
-from codistill.run_files import read_metrics
+from codistill.run_files import read_config, read_metrics
 
 CPU = torch.device("cpu")
 WHOLE = 12  # images of a batch; two and three processes can share them
@@ -122,6 +123,21 @@ def stopped_and_resumed(folder: Path, processes: Processes, **changes: Any) -> l
     return [said, dropout]
 
 
+def in_time(folder: Path, processes: Processes) -> int:
+    """How many epochs each process trained where their clocks say different things."""
+    Deadline.epochs_in_time = lambda *_, **__: 2 + processes.rank  # type: ignore[method-assign]
+    after_epoch, epochs = Recorder.after_epoch, []
+
+    def counted(self: Recorder, epoch: int) -> None:
+        epochs.append(epoch)
+        after_epoch(self, epoch)
+
+    Recorder.after_epoch = counted  # type: ignore[method-assign]
+    runs.train(config(), folder / "in time", Silent(), minutes=5)
+    Recorder.after_epoch = after_epoch  # type: ignore[method-assign]
+    return len(epochs)
+
+
 def errors_of(folder: Path, processes: Processes) -> list[str]:
     """What each process says of what cannot be."""
     said = []
@@ -156,6 +172,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "diverged": diverged(processes),
         "summary": runs.train(config(), own / "run", Silent()),
         "stopped": stopped_and_resumed(own, processes) if processes.count == 2 else None,
+        "in time": in_time(own, processes),
         "errors": errors_of(own, processes),
         "is_main": is_main(),
     }
@@ -215,7 +232,7 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_all_by_its_name(several: 
 
 
 def test_only_the_main_process_writes(several: tuple[list[Any], Path]) -> None:
-    expected = {"run", "whole", "stopped"} if len(several[0]) == 2 else {"run"}
+    expected = {"run", "in time", *(("whole", "stopped") if len(several[0]) == 2 else ())}
     assert {path.name for path in several[1].iterdir()} == expected
     assert [found["is_main"] for found in several[0]] == [True] + [False] * (len(several[0]) - 1)
 
@@ -247,6 +264,11 @@ def test_a_run_is_gone_on_with_by_as_many_processes_as_before(several: tuple[lis
     assert len(read(run / "checkpoint.pt")["other_processes"]) == 1
     with pytest.raises(UserError, match="was trained by 2 processes, now there are 1"):
         runs.train(config(students=["drops", "still"]), run, Silent(), resume=True)
+
+
+def test_the_clock_of_the_main_process_says_how_many_epochs_fit(several: tuple[list[Any], Path]) -> None:
+    assert [found["in time"] for found in several[0]] == [2] * len(several[0])
+    assert read_config(several[1] / "in time")["epochs"] == 2
 
 
 @pytest.mark.parametrize(("processes", "order"), [(2, "shuffled"), (3, "shuffled"), (3, "class_pairs")])
