@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": "Measure the test accuracy of a finished run again, from its saved weights.",
     "export": "One network of a run for use elsewhere: weights, a PyTorch program or ONNX, checked on the test images.",
     "predict": "Classes and probabilities of images, by an export or a student of a run.",
+    "latency": "How long an export, or a student of a run, takes to answer on the CPU of this machine.",
     "compare": "Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.",
     "sweep": "Train many runs: rows, grids and seeds of a file. Stop it and start it again at any time.",
     "analyse": "What the students of runs learned: how rich, how different, how sure, and who knew what first.",

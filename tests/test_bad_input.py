@@ -753,6 +753,7 @@ RUNS = [
         ["train", "epochs=3", "--minutes", "5"],
         ("--minutes chooses the epochs: give it or epochs=N, not both",),
     ),
+    Bad("latency of no export", nothing, ["latency", "done/students"], ("is a part of a run. Give the run's folder",)),
     Bad("resume nothing", nothing, RESUME, ("Run folder 'run' does not exist",)),
     Bad(
         "resume a folder of something else",

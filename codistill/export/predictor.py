@@ -35,11 +35,11 @@ class Predictor:
     def __init__(
         self, answer: Answer, class_names: Sequence[str], image_size: tuple[int, int], how: str = "squash"
     ) -> None:
-        self._answer, self.class_names, self.image_size, self._how = answer, list(class_names), image_size, how
+        self.answer, self.class_names, self.image_size, self._how = answer, list(class_names), image_size, how
 
     def probabilities(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
         """uint8 images of any size, (H, W, 3) each -> (B, K)."""
-        logits = self._answer(as_input(images, self.image_size, self._how)).astype(np.float64)
+        logits = self.answer(as_input(images, self.image_size, self._how)).astype(np.float64)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
@@ -79,11 +79,17 @@ def as_input(images: Sequence[Pixels], size: tuple[int, int], how: str = "squash
 
 
 def open_predictor(
-    place: str | Path, student: str | None = None, *, epoch: str | None = None, trust: bool = False
+    place: str | Path,
+    student: str | None = None,
+    *,
+    epoch: str | None = None,
+    trust: bool = False,
+    threads: int | None = None,
 ) -> Predictor:
     """An export, or a student of a finished run (by default the best on validation images), after the last epoch.
 
     epoch: "best" for the student's weights of the epoch that was best on validation images.
+    threads: of one call; None for as many as the network's runtime takes.
 
     trust: as of ``codistill.export.runtimes.open_network``. Raises UserError for a folder that is neither, or damaged.
     """
@@ -93,7 +99,8 @@ def open_predictor(
             if given is not None:
                 raise UserError(f"'{place}' is an export, of one network: {option} for run folders.")
         export = read_export(place)
-        return Predictor(open_network(export, trust=trust), export.class_names, export.image_size, export.resize)
+        answer = open_network(export, trust=trust, threads=threads)
+        return Predictor(answer, export.class_names, export.image_size, export.resize)
     if not (place / "config.yaml").exists():
         neither = f"'{place}' is neither an export nor a run folder: it has no export.json and no config.yaml."
         raise UserError(_whole_of(place) or neither)
@@ -103,6 +110,7 @@ def open_predictor(
         check_file(path, chosen.sha256, "summary.json", "Put the run's own file back.")
     from codistill.export import torch_runtime
 
+    torch_runtime.take_threads(threads)
     answer, facts = torch_runtime.student_file(path, trust=trust)
     height, width = facts["image_size"]
     return Predictor(answer, facts["class_names"], (height, width), facts["resize"])

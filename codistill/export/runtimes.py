@@ -7,16 +7,19 @@ from codistill.export.answer import Answer, Floats
 from codistill.export.reader import Export
 
 
-def open_network(export: Export, *, trust: bool = False) -> Answer:
+def open_network(export: Export, *, trust: bool = False, threads: int | None = None) -> Answer:
     """Raises UserError for a file that cannot be run here.
+
+    threads: of one call; None for as many as the runtime takes.
 
     trust: needed for ``model.pt2``, which is a program (``torch.export.load`` runs code that one may hold), and for
     weights of a user's own factory, which is run.
     """
     if export.format == "onnx":
-        return _onnx(export)
+        return _onnx(export, threads)
     from codistill.export import torch_runtime  # not before torch is needed
 
+    torch_runtime.take_threads(threads)
     if export.format == "safetensors":
         return torch_runtime.weights(export, trust=trust)
     if not trust:
@@ -27,13 +30,14 @@ def open_network(export: Export, *, trust: bool = False) -> Answer:
     return torch_runtime.program(export.file)
 
 
-def _onnx(export: Export) -> Answer:
+def _onnx(export: Export, threads: int | None) -> Answer:
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"An ONNX export needs onnxruntime ({error}): pip install 'codistill[onnx]'.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
     try:
         session = onnxruntime.InferenceSession(str(export.file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it has a dozen kinds of its own

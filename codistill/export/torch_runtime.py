@@ -18,6 +18,12 @@ from codistill.saved import load_student
 from codistill.weights import load_weights
 
 
+def take_threads(threads: int | None) -> None:
+    """Of one call, in this process; None leaves it as it is."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def student_file(path: Path, *, trust: bool = False) -> tuple[Answer, dict[str, Any]]:
     """A student's file of a run -> its answer, and its facts. trust: needed for one of a user's own factory."""
     student, facts = load_student(path, run_factory=trust)

@@ -37,9 +37,15 @@ main()
 
 
 def predict(arguments: Sequence[str | Path], standard_input: str = "") -> subprocess.CompletedProcess[str]:
+    return codistill_without_torch("predict", arguments, standard_input)
+
+
+def codistill_without_torch(
+    command: str, arguments: Sequence[str | Path], standard_input: str = ""
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", WITHOUT_TORCH, "predict", *map(str, arguments)]
-    return subprocess.run(command, input=standard_input, env=environment, capture_output=True, text=True)
+    words = [sys.executable, "-c", WITHOUT_TORCH, command, *map(str, arguments)]
+    return subprocess.run(words, input=standard_input, env=environment, capture_output=True, text=True)
 
 
 def test_a_folder_is_predicted_without_torch_and_broken_images_are_named_and_skipped(
