@@ -47,6 +47,12 @@ def replanned(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
     return _with_plans(config, config.epochs, earlier)
 
 
+def as_planned(config: RunConfig, run: Path) -> RunConfig:
+    """The configuration that a run began with, and was given again, with the epochs that it has by now."""
+    now = read_run_config(run)
+    return _with_plans(config, now.epochs, _plans(now))
+
+
 def with_horizon(config: RunConfig, horizon: Horizon) -> RunConfig:
     """The configuration of a run whose length was decided anew."""
     return _with_plans(config, horizon.epochs, horizon.earlier)

@@ -16,7 +16,7 @@ from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.best_epoch import BestEpoch
-from codistill.engine.deadline import Deadline, InTime
+from codistill.engine.deadline import InTime, deadline
 from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
@@ -38,7 +38,7 @@ from codistill.engine.uncompilable import uncompilable_explained
 from codistill.errors import UserError
 from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student, loss_names
 from codistill.finished import moved_data_explained, save_outputs
-from codistill.resume import MAY_DIFFER, horizon_of, replanned, with_horizon
+from codistill.resume import MAY_DIFFER, as_planned, horizon_of, replanned, with_horizon
 from codistill.summary import summarise
 
 
@@ -62,9 +62,9 @@ def train(
     the disk is full, or the folder is no longer there or writable, DivergedError, OutOfMemory, and ProcessLost if
     another process ended; Stopped, which is a KeyboardInterrupt, if a signal asked it to end and all is saved.
     """
-    deadline = None if minutes is None else Deadline(minutes)
-    config = config if isinstance(config, RunConfig) else make_config(config)
-    if deadline is not None and config.poison is not None and config.poison.reinitialise is not None:
+    ends = None if minutes is None else deadline(minutes)
+    config = given = config if isinstance(config, RunConfig) else make_config(config)
+    if ends is not None and config.poison is not None and config.poison.reinitialise is not None:
         raise UserError("poison.reinitialise is at a share of training, which minutes would change: give epochs.")
     run, display = Path(run), display or Silent()
     processes = join(config.device, config.sharding)
@@ -74,7 +74,11 @@ def train(
             if processes.on_main(lambda: folder.finished):
                 return processes.on_main(lambda: run_files.read_summary(run))
             resume = resume or processes.on_main((run / "config.yaml").exists)
-        return _train(config, folder, trackers, processes, display, overwrite, resume, deadline)
+            if ends is not None and resume:
+                config = processes.on_main(lambda: as_planned(given, run))
+        elif ends is not None and not resume:
+            config = config.model_copy(update={"replanned": []})  # of the run whose configuration is the recipe
+        return _train(config, folder, trackers, processes, display, overwrite, resume, ends)
 
 
 def _train(
@@ -85,12 +89,14 @@ def _train(
     display: Display,
     overwrite: bool,
     resume: bool,
-    deadline: Deadline | None,
+    ends: float | None,
 ) -> dict[str, Any]:
     processes.together(trackers.check)
     state = processes.on_main(lambda: _take_up(folder)) if resume else None
     if state is not None:
         config = processes.together(lambda: replanned(config, state))
+        if ends is not None and processes.restarted:
+            ends = state.get("ends") or ends
     if not resume:  # before all images are decoded
         processes.on_main(lambda: folder.check(overwrite))
 
@@ -107,11 +113,11 @@ def _train(
     scaling = Scaling(optimizer, runtime)
     horizon = horizon_of(config, len(experiment.loader))
     stop = StopRequest(display.note, patient=processes.count > 1)
-    recorder = _recorder(experiment, folder, optimizer, scaling, horizon, display, stop)
+    recorder = _recorder(experiment, folder, optimizer, scaling, horizon, ends, display, stop)
     # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
     display.note(experiment.data)
     display.note(experiment.company)
-    if deadline is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
+    if ends is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
         display.note(remark)
     for warning in experiment.warnings:
         display.warn(warning)
@@ -127,8 +133,8 @@ def _train(
     folder.listeners.append(trackers.log)
     rate = config.optimizer
     observer = _observer(experiment, recorder, optimizer, horizon)
-    if deadline is not None:
-        observer = _in_time(experiment, recorder, observer, horizon, deadline, start_step, display)
+    if ends is not None:
+        observer = _in_time(experiment, folder, observer, horizon, ends, display)
     with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
         fit(
             cohort,
@@ -169,16 +175,17 @@ def _recorder(
     optimizer: torch.optim.Optimizer,
     scaling: Scaling,
     horizon: Horizon,
+    ends: float | None,
     display: Display,
     stop: StopRequest,
 ) -> Recorder:
     """Who logs, evaluates and saves while training goes on."""
     config, cohort, class_names = experiment.config, experiment.cohort, experiment.facts["class_names"]
     prints = experiment.fingerprint, experiment.fingerprints
-    origin = Origin(folder.path, config.to_yaml(), config.data.name, *prints)
+    origin = Origin(folder.path, lambda: with_horizon(config, horizon).to_yaml(), config.data.name, *prints)
     steps = horizon.steps_per_epoch
     return Recorder(
-        Timetable(horizon, config.batch_size, config.log_every, config.save_minutes),
+        Timetable(horizon, config.batch_size, config.log_every, config.save_minutes, ends),
         folder,
         Snapshot(origin, cohort, optimizer, scaling, experiment.runtime, may_differ=MAY_DIFFER),
         cohort,
@@ -225,31 +232,24 @@ def _observer(
 
 
 def _in_time(
-    experiment: Experiment,
-    recorder: Recorder,
-    observer: Observer,
-    horizon: Horizon,
-    deadline: Deadline,
-    start_step: int,
-    display: Display,
+    experiment: Experiment, folder: RunFolder, observer: Observer, horizon: Horizon, ends: float, display: Display
 ) -> Observer:
-    """The observer, behind what lets training last as many epochs as fit before the deadline."""
+    """The observer, behind what lets training last as many epochs as fit."""
+    config, sizes = experiment.config, experiment.sizes
 
-    def replanned(reason: str) -> None:
-        remark = remark_on_length(experiment.cohort, horizon.steps, experiment.config.students.values())
-        display.note(f"{reason} {remark}".strip())
-        recorder.goes_on_as(with_horizon(experiment.config, horizon).to_yaml())
+    def tell(plan: str) -> None:
+        remark = remark_on_length(experiment.cohort, horizon.steps, config.students.values())
+        display.note(f"{plan} {remark}".strip())
 
-    sizes = experiment.sizes
     return InTime(
         observer,
-        deadline,
         horizon,
-        experiment.runtime.processes,
-        replanned,
-        start_step=start_step,
+        experiment.runtime,
+        ends,
         testing=sizes["test"] / sizes["train"],  # each image up to three times, forward only
-        least=math.ceil(experiment.config.optimizer.warmup_epochs),
+        least=math.ceil(config.optimizer.warmup_epochs),
+        replanned=lambda: folder.write_config(with_horizon(config, horizon).to_yaml()),
+        tell=tell,
     )
 
 

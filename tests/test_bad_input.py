@@ -745,8 +745,13 @@ RESUME, EVALUATE, COMPARE = ["train", "--resume", "run"], ["evaluate", "run"], [
 ANALYSE = ["analyse", "run"]
 
 RUNS = [
-    Bad("no minutes at all", nothing, ["train", "--minutes", "0"], ("minutes=0 should be more than 0",)),
-    Bad("minutes that are none", nothing, ["train", "--minutes", "nan"], ("minutes=nan should be more than 0",)),
+    Bad("no minutes at all", nothing, ["train", "--minutes", "0"], ("minutes=0 should be a finite number above 0",)),
+    Bad(
+        "minutes that are none",
+        nothing,
+        ["train", "--minutes", "nan"],
+        ("minutes=nan should be a finite",),
+    ),
     Bad(
         "minutes and epochs",
         nothing,

@@ -1,5 +1,7 @@
 """A run that has so many minutes: what is planned on the way is written down, and reproduces it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ from cohorts import Silent
 
 from codistill import UserError, runs
 from codistill.config import make_config
-from codistill.engine.deadline import Deadline
+from codistill.engine import deadline
+from codistill.engine.checkpoint import read
+from codistill.engine.processes import Processes
 from codistill.engine.recorder import Recorder
 from codistill.resume import config_to_go_on
 from codistill.run_files import read_config, read_metrics, read_summary
@@ -39,7 +43,22 @@ class Noting(Silent):
 @pytest.fixture
 def slower(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first epoch 6 seem to fit, after the second 4."""
-    monkeypatch.setattr(Deadline, "epochs_in_time", lambda self, done, *plan, **least: 6 if done == 1 else 4)
+    monkeypatch.setattr(deadline, "epochs_in_time", lambda done, *others: 6 if done == 1 else 4)
+
+
+@contextmanager
+def killed_after(fatal_step: int) -> Iterator[None]:
+    """In here training is interrupted by an error after a step."""
+    after_step = Recorder.after_step
+
+    def killed(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
+        after_step(self, epoch, step, *rest)
+        if step + 1 == fatal_step:
+            raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "after_step", killed)
+        yield
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -64,24 +83,35 @@ def test_epochs_follow_the_time_that_is_left_and_the_configuration_alone_reprodu
 
 
 @pytest.mark.parametrize("fatal_step", [STEPS + 1, 2 * STEPS + 1])
-def test_a_run_that_was_killed_goes_on_with_the_last_plan(
-    slower: None, fatal_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    after_step = Recorder.after_step
-
-    def killed(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
-        after_step(self, epoch, step, *rest)
-        if step + 1 == fatal_step:
-            raise InterruptedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_step", killed)
-        with pytest.raises(InterruptedError):  # after it was planned anew, before that was saved
-            runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=5)
+def test_a_run_that_was_killed_goes_on_with_the_last_plan(slower: None, fatal_step: int, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedError), killed_after(fatal_step):  # it was planned anew, and that not saved yet
+        runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=5)
     plans = PLANNED[: fatal_step // STEPS]
     runs.train(config_to_go_on(tmp_path / "run", {}), tmp_path / "run", Silent(), resume=True)
     config = read_config(tmp_path / "run")
     assert (config["epochs"], config["replanned"]) == (6 if len(plans) == 1 else 4, plans)
+
+
+@pytest.mark.parametrize("fatal_step", [2, STEPS + 1, 2 * STEPS + 1])
+def test_a_run_that_a_launcher_starts_again_keeps_its_plan_and_its_deadline(
+    slower: None, fatal_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InterruptedError), killed_after(fatal_step):
+        runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=5)
+    ended = read(tmp_path / "run" / "checkpoint.pt")["ends"] if fatal_step > STEPS else None
+    monkeypatch.setattr(Processes, "restarted", True)
+    runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=50)  # which counts from the start that is not this one
+    config, whole = read_config(tmp_path / "run"), tmp_path / "whole"
+    assert (config["epochs"], config["replanned"]) == (4, PLANNED)
+    assert ended in (None, read(tmp_path / "run" / "checkpoint.pt")["ends"])
+    runs.train(make_config(config), whole, Silent())
+    torch.testing.assert_close(weights(whole), weights(tmp_path / "run"), atol=0, rtol=0)
+
+
+def test_of_a_recipe_that_was_planned_anew_once_only_the_keys_are_taken(slower: None, tmp_path: Path) -> None:
+    recipe = {**SETTINGS, "replanned": [{"until_step": 8, "epochs": 50}]}
+    runs.train(recipe, tmp_path / "run", Silent(), minutes=5)
+    assert read_config(tmp_path / "run")["replanned"] == PLANNED
 
 
 def test_minutes_may_be_given_to_a_run_that_goes_on(
@@ -109,7 +139,7 @@ def test_a_run_without_time_ends_tested_after_its_first_epoch(tmp_path: Path) ->
     assert summary["test_accuracy_selected"]["epoch"] == 1
     assert read_config(tmp_path / "run")["epochs"] == 1
     (*before, told) = display.notes
-    assert told.startswith("Training ends with epoch 1")
+    assert told.startswith("Training ends with epoch 1: an epoch takes")
     assert "3 steps are few for tasks" in told
     assert not any("few for tasks" in note for note in before)  # how many they are was not known
 

@@ -1,4 +1,4 @@
-"""Training that is to be over in time. After each epoch it is seen how many epochs fit, and the schedules follow.
+"""Training that is to be over in time: it is seen on the way how many epochs fit, and the schedules follow.
 
 A schedule that is cut off before its end leaves much of the accuracy behind; one that ends early leaves time unused.
 """
@@ -12,94 +12,101 @@ from torch import Tensor
 
 from codistill.engine.fit import Observer
 from codistill.engine.horizon import Horizon
-from codistill.engine.processes import Processes
+from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
 
 SPARE = 0.03  # of the time that is left, for epochs that take longer than those before
 WORTH_MORE = 0.1  # of the planned epochs: fewer more are not worth another plan
+FIRST_LOOK = 20  # steps that tell enough of an epoch for a first plan; the first of a process, which compiles, is none
 RECENT = 5  # epochs whose median says how long one takes
 
 
-class Deadline:
-    """``minutes`` from now on, for all that a run still does.
+def deadline(minutes: float, now: Callable[[], float] = time.time) -> float:
+    """When ``minutes`` from now are over, in seconds by the clock on the wall. Raises UserError for what is no time."""
+    if not 0 < minutes < math.inf:
+        raise UserError(f"minutes={minutes:g} should be a finite number above 0.")
+    return now() + 60 * minutes
 
-    Raises UserError for minutes that are none.
+
+def epochs_in_time(done: float, planned: int, fit: float, least: int = 0) -> int:
+    """How many epochs there should be in all when ``done`` are, and ``fit`` more do; ``planned`` if that will do.
+
+    The plan changes if it would be late, or end much too early while no more than half of it is done: later the
+    learning rate would have to go up again. least: epochs that there must be.
     """
-
-    def __init__(self, minutes: float, now: Callable[[], float] = time.monotonic) -> None:
-        if not 0 < minutes < math.inf:
-            raise UserError(f"minutes={minutes:g} should be more than 0.")
-        self.minutes = minutes
-        self._now, self._end = now, now() + 60 * minutes
-        self._epochs: list[float] = []  # seconds that each took in this process
-        self._last = now()
-
-    def begin(self) -> None:
-        """Training begins, and with it an epoch."""
-        self._last = self._now()
-
-    def epoch_done(self, share: float = 1.0) -> None:
-        """An epoch has ended, of which this process trained a ``share``."""
-        now = self._now()
-        self._epochs.append((now - self._last) / share)
-        self._last = now
-
-    @property
-    def seconds_an_epoch(self) -> float:
-        """With its evaluation. The first one, which also compiles, counts until there is a second."""
-        return median((self._epochs[1:] or self._epochs)[-RECENT:])
-
-    def epochs_in_time(self, done: int, planned: int, testing: float, least: int = 0) -> int:
-        """How many epochs there should be in all when ``done`` are; ``planned`` if that is about right.
-
-        testing: what comes after training, as a multiple of an epoch. least: that there must be.
-        """
-        left = (self._end - self._now()) / self.seconds_an_epoch - testing  # in epochs
-        surely = max(done + math.floor((1 - SPARE) * left), done, least)
-        late = planned > max(done + math.floor(left), done, least)
-        early = surely > (1 + WORTH_MORE) * planned
-        return surely if late or early else planned
+    least = max(math.ceil(done), least)
+    surely, at_most = (max(math.floor(done + share * fit), least) for share in (1 - SPARE, 1.0))
+    early = done <= planned / 2 and surely > (1 + WORTH_MORE) * planned
+    return surely if planned > at_most or early else planned
 
 
 class InTime:
-    """Hands on to another observer, and after each epoch lets training last as many epochs as then fit."""
+    """Hands on to another observer, and lets training last as many epochs as fit before ``ends``.
+
+    ends: of ``deadline``. testing: what comes after training, as a multiple of an epoch. least: epochs that there must
+    be. replanned: called when the horizon is another. tell: called with the first plan, and each other one, in words.
+    """
 
     def __init__(
         self,
         observer: Observer,
-        deadline: Deadline,
         horizon: Horizon,
-        processes: Processes,
-        replanned: Callable[[str], None],
+        runtime: Runtime,
+        ends: float,
         *,
-        start_step: int,
         testing: float,
         least: int,
+        replanned: Callable[[], None],
+        tell: Callable[[str], None],
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """replanned: called when the horizon is another, with the reason. Others: as in ``epochs_in_time``."""
-        self._observer, self._deadline, self._horizon, self._processes = observer, deadline, horizon, processes
-        self._replanned, self._start_step, self._testing, self._least = replanned, start_step, testing, least
-        deadline.begin()
+        self._observer, self._horizon, self._runtime, self._ends = observer, horizon, runtime, ends
+        self._testing, self._least, self._replanned, self._tell, self._now = testing, least, replanned, tell, now
+        self._begun: float | None = None  # when the steps began that are counted since
+        self._steps = 0
+        self._a_step: list[float] = []  # seconds, of each epoch on average
+        self._besides: list[float] = []  # seconds of each epoch for evaluation and saving
+        self._told = False
 
     def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
         self._observer.after_step(epoch, step, losses, total)
+        if self._begun is None:
+            self._begun = self._look_at_the_clock()
+            return
+        self._steps += 1
+        if self._steps == FIRST_LOOK and not self._told and (step + 1) % self._horizon.steps_per_epoch:
+            self._decide(step + 1, (self._look_at_the_clock() - self._begun) / self._steps)
 
     def after_epoch(self, epoch: int) -> None:
+        trained = self._look_at_the_clock()
+        if self._begun is not None and self._steps:
+            self._a_step.append((trained - self._begun) / self._steps)
         self._observer.after_epoch(epoch)
-        done, steps = epoch + 1, self._horizon.steps_per_epoch
-        self._deadline.epoch_done(min(1.0, done - self._start_step / steps))
+        self._begun, self._steps = self._look_at_the_clock(), 0
+        self._besides.append(self._begun - trained)
+        if self._a_step or self._begun > self._ends:
+            steps = (epoch + 1) * self._horizon.steps_per_epoch
+            self._decide(steps, median(self._a_step[-RECENT:] or [0.0]))
 
-        def decide() -> int:
-            return self._deadline.epochs_in_time(done, self._horizon.epochs, self._testing, self._least)
+    def _look_at_the_clock(self) -> float:
+        self._runtime.synchronise()
+        return self._now()
 
-        epochs = self._processes.on_main(decide)  # clocks differ
-        if epochs != self._horizon.epochs:
-            self._horizon.replan(epochs, done * steps)
-            self._replanned(self._reason(epochs, done))
-
-    def _reason(self, epochs: int, done: int) -> str:
-        seconds = self._deadline.seconds_an_epoch
-        given, each = f"{self._deadline.minutes:g} min", f"{seconds:,.{0 if seconds >= 10 else 1}f} s"
-        if epochs == done:
-            return f"Training ends with epoch {done}: an epoch takes {each}, and no more fit into {given}."
-        return f"{epochs} epochs of {each} fit into {given}."
+    def _decide(self, steps_done: int, seconds_a_step: float) -> None:
+        horizon = self._horizon
+        done = steps_done / horizon.steps_per_epoch
+        besides = median(self._besides[-RECENT:] or [0.0])
+        an_epoch = horizon.steps_per_epoch * seconds_a_step + besides
+        left = max(0.0, self._ends - self._now())
+        fit = max(0.0, left / an_epoch - self._testing)
+        # Clocks differ: the main process decides.
+        epochs = self._runtime.processes.on_main(lambda: epochs_in_time(done, horizon.epochs, fit, self._least))
+        if epochs == horizon.epochs and self._told:
+            return
+        if epochs != horizon.epochs:
+            horizon.replan(epochs, steps_done)
+            self._replanned()
+        self._told = True
+        each = f"{an_epoch:,.{0 if an_epoch >= 10 else 1}f} s"
+        more = f"an epoch takes {each}, and {left / 60:,.1f} min are left"
+        self._tell(f"Training ends with epoch {epochs}: {more}." if epochs == done else f"{epochs} epochs: {more}.")

@@ -1,6 +1,5 @@
 """The training loop. It knows a cohort's losses, an objective and an optimizer; no student, task, teacher or method."""
 
-import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -40,10 +39,11 @@ def fit(
 ) -> None:
     """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to the end.
 
-    The observer may replan the horizon after an epoch.
+    The observer may replan the horizon.
     """
     step = Step(cohort, objective, optimizer, runtime, clip_norm, scaling)
-    for epoch in itertools.takewhile(lambda epoch: epoch < horizon.epochs, itertools.count(start_step // len(loader))):
+    epoch = start_step // len(loader)
+    while epoch < horizon.epochs:
         cohort.train()
         done = max(start_step - epoch * len(loader), 0)  # in this epoch, by the run that is gone on with
         for index, batch in enumerate(loader.epoch(epoch, done), done):
@@ -53,3 +53,4 @@ def fit(
             step.update(learning_rate(number))
             observer.after_step(epoch, number, losses, loss)
         observer.after_epoch(epoch)
+        epoch += 1

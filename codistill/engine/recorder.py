@@ -56,7 +56,7 @@ class Display(Protocol):
         """After every log interval."""
 
     def note(self, text: str) -> None:
-        """Before training or after it, what is good to know."""
+        """What is good to know."""
 
     def warn(self, text: str) -> None:
         """Before training, for what is possible but hardly meant; during training, for students that collapse."""
@@ -69,6 +69,7 @@ class Timetable(NamedTuple):
     batch_size: int
     log_every: int  # steps
     save_minutes: float
+    ends: float | None = None  # when all is to be done, by the clock on the wall
 
 
 class Recorder:
@@ -195,11 +196,6 @@ class Recorder:
         self._folder.keep_log_until(done)
         return done
 
-    def goes_on_as(self, config_yaml: str) -> None:
-        """The run's configuration from now on: training is to last longer, or less long."""
-        self._snapshot.origin = self._snapshot.origin._replace(config_yaml=config_yaml)
-        self._processes.on_main(lambda: self._folder.write_config(config_yaml))
-
     def _save_within_epoch(self, steps_done: int) -> None:
         with self._keeping_a_bad_batch(steps_done):
             self._whole_epoch.check()
@@ -227,6 +223,7 @@ class Recorder:
             "warnings": self._health.told,
             "answers": self.answers.state(),
             "best_epoch": self._processes.whole(self.best.state()),
+            "ends": self._timetable.ends,
         }
 
     @property

@@ -1,6 +1,6 @@
 """What training consists of at a moment, gathered from all processes for a checkpoint, and put back exactly."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ class Origin(NamedTuple):
     """What a run was begun with, which must still be so when it goes on."""
 
     run: Path
-    config_yaml: str  # the complete configuration
+    config_yaml: Callable[[], str]  # the complete configuration; how long training is may change
     data: str  # its name
     fingerprint: str  # of the training images
     fingerprints: Mapping[str, str]  # of each split
@@ -40,7 +40,7 @@ class Snapshot:
         may_differ: Collection[str] = (),
     ) -> None:
         """may_differ: keys in which the configuration may be another than the one that was saved."""
-        self.origin, self._cohort, self._runtime = origin, cohort, runtime
+        self._origin, self._cohort, self._runtime = origin, cohort, runtime
         self._optimizer, self._scaling = optimizer, scaling
         self._processes, self._may_differ = runtime.processes, may_differ
 
@@ -53,16 +53,16 @@ class Snapshot:
             "cohort": self._processes.whole(self._cohort.state_dict()),
             "optimizer": self._processes.whole(self._optimizer.state_dict()),
             "scaling": self._scaling.state(),
-            "config": self.origin.config_yaml,
-            "data": self.origin.fingerprint,
-            "fingerprints": dict(self.origin.fingerprints),
+            "config": self._origin.config_yaml(),
+            "data": self._origin.fingerprint,
+            "fingerprints": dict(self._origin.fingerprints),
         }
 
     def put_back(self, state: Mapping[str, Any], meters: Mapping[str, Meter]) -> None:
         """Take up what ``take`` returned. Raises UserError, naming what differs, if it is not of this run."""
         self._check(state)
         own = self._own_of(state)
-        place, built = f"{self.origin.run}/checkpoint.pt", "the run's config.yaml"
+        place, built = f"{self._origin.run}/checkpoint.pt", "the run's config.yaml"
         load_weights(self._cohort, state["cohort"], place, built, self._processes.part)
         self._optimizer.load_state_dict(self._parts(state["optimizer"]))
         self._scaling.restore(state["scaling"])
@@ -73,8 +73,8 @@ class Snapshot:
             meter.restore(own["meters"][name], self._runtime.device)
 
     def _check(self, state: Mapping[str, Any]) -> None:
-        run, config_yaml, data, fingerprint, fingerprints = self.origin
-        if differing := differing_keys(config_yaml, state["config"], self._may_differ):
+        run, config_yaml, data, fingerprint, fingerprints = self._origin
+        if differing := differing_keys(config_yaml(), state["config"], self._may_differ):
             raise UserError(
                 f"The configuration in '{run}' is not the one that its checkpoint was trained with: it "
                 f"differs in {', '.join(differing[:3])}{' and more' if differing[3:] else ''}. "
@@ -103,7 +103,7 @@ class Snapshot:
         all_of_them = [state, *state.get("other_processes", [])]
         if len(all_of_them) != self._processes.count:
             raise UserError(
-                f"The run in '{self.origin.run}' was trained by {len(all_of_them)} processes, now there are "
+                f"The run in '{self._origin.run}' was trained by {len(all_of_them)} processes, now there are "
                 f"{self._processes.count}. Go on with as many as before."
             )
         return all_of_them[self._processes.rank]

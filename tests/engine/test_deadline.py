@@ -2,140 +2,164 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
+import torch
 
 from codistill import UserError
-from codistill.engine.deadline import Deadline, InTime
+from codistill.engine.deadline import FIRST_LOOK, InTime, deadline, epochs_in_time
 from codistill.engine.horizon import EarlierPlan, Horizon
-from codistill.engine.processes import ALONE
+from codistill.engine.runtime import Runtime
 
 STEPS = 4  # of an epoch
 
 
-class Clock:
-    """Seconds, which pass when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def after(clock: Clock, epochs: list[float], minutes: float = 10) -> Deadline:
-    """A deadline of which epochs took so many seconds."""
-    deadline = Deadline(minutes, clock)
-    deadline.begin()
-    for seconds in epochs:
-        clock.seconds += seconds
-        deadline.epoch_done()
-    return deadline
-
-
-def test_as_many_epochs_are_planned_as_fit_with_a_little_to_spare(clock: Clock) -> None:
-    deadline = after(clock, [6.0])
-    assert deadline.epochs_in_time(done=1, planned=30, testing=0) == 1 + math.floor(0.97 * 594 / 6)
-
-
-def test_time_for_testing_is_kept_free(clock: Clock) -> None:
-    deadline = after(clock, [6.0])
-    assert deadline.epochs_in_time(done=1, planned=30, testing=10) == 1 + math.floor(0.97 * (594 / 6 - 10))
-
-
-def test_what_passed_before_training_began_is_of_the_minutes_but_of_no_epoch(clock: Clock) -> None:
-    deadline = Deadline(10, clock)
-    clock.seconds += 300
-    deadline.begin()
-    clock.seconds += 3
-    deadline.epoch_done()
-    assert deadline.seconds_an_epoch == 3
-    assert deadline.epochs_in_time(done=1, planned=30, testing=0) == 1 + math.floor(0.97 * 297 / 3)
-
-
-def test_the_first_epoch_counts_only_until_there_is_a_second(clock: Clock) -> None:
-    assert after(clock, [60.0]).seconds_an_epoch == 60
-    assert after(clock, [60.0, 5.0, 7.0, 6.0]).seconds_an_epoch == 6
-
-
-def test_an_epoch_that_was_begun_by_another_process_counts_as_a_whole_one(clock: Clock) -> None:
-    deadline = Deadline(10, clock)
-    deadline.begin()
-    clock.seconds += 2
-    deadline.epoch_done(share=0.25)
-    assert deadline.seconds_an_epoch == 8
-
-
 @pytest.mark.parametrize(("planned", "expected"), [(97, 97), (100, 100), (101, 97), (90, 90), (88, 97), (30, 97)])
-def test_a_plan_stays_unless_it_would_be_late_or_much_too_early(clock: Clock, planned: int, expected: int) -> None:
-    deadline = after(clock, [6.0])  # at most 100 fit, 97 with something to spare
-    assert deadline.epochs_in_time(done=1, planned=planned, testing=0) == expected
+def test_a_plan_stays_unless_it_would_be_late_or_much_too_early(planned: int, expected: int) -> None:
+    assert epochs_in_time(done=1, planned=planned, fit=99) == expected  # with something to spare 96.03 more
 
 
-def test_when_time_is_over_training_ends_with_the_epochs_that_are_done_but_not_within_warm_up(clock: Clock) -> None:
-    deadline = after(clock, [700.0])
-    assert deadline.epochs_in_time(done=1, planned=30, testing=0) == 1
-    assert deadline.epochs_in_time(done=1, planned=30, testing=0, least=3) == 3
-    assert deadline.epochs_in_time(done=1, planned=3, testing=0, least=3) == 3
+def test_in_the_second_half_of_training_no_epoch_is_added_but_those_that_are_late_are_taken_away() -> None:
+    assert epochs_in_time(done=50, planned=100, fit=100) == 147
+    assert epochs_in_time(done=51, planned=100, fit=100) == 100
+    assert epochs_in_time(done=51, planned=100, fit=40) == 89
+
+
+def test_an_epoch_that_has_begun_is_trained_to_its_end_and_so_is_the_warm_up() -> None:
+    assert epochs_in_time(done=2.25, planned=30, fit=0.5) == 3
+    assert epochs_in_time(done=2.25, planned=30, fit=2.0) == 4
+    assert epochs_in_time(done=1, planned=30, fit=0) == 1
+    assert epochs_in_time(done=1, planned=30, fit=0, least=3) == 3
+    assert epochs_in_time(done=1, planned=3, fit=0, least=3) == 3
+
+
+def test_a_deadline_is_so_many_minutes_from_now() -> None:
+    assert deadline(1.5, lambda: 1000.0) == 1090
 
 
 @pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf])
 def test_minutes_that_are_no_time_are_refused(minutes: float) -> None:
-    with pytest.raises(UserError, match=r"minutes=.* should be more than 0"):
-        Deadline(minutes)
+    with pytest.raises(UserError, match=r"minutes=.* should be a finite number above 0"):
+        deadline(minutes)
 
 
 class Training:
-    """An observer for whom every epoch takes as long as it is told."""
+    """An observer for whom time passes, and the clock that tells it."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.seconds, self.epochs = clock, 6.0, 0
+    def __init__(self) -> None:
+        self.now, self.a_step, self.besides = 1000.0, 1.0, 2.0
 
-    def after_step(self, *step: object) -> None: ...
+    def after_step(self, *step: object) -> None:
+        self.now += self.a_step
 
     def after_epoch(self, epoch: int) -> None:
-        self.clock.seconds += self.seconds
-        self.epochs += 1
+        self.now += self.besides
+
+
+class Trained(NamedTuple):
+    """An epoch of ten seconds: eight steps that count, and two for what comes after."""
+
+    in_time: InTime
+    training: Training
+    horizon: Horizon
+    told: list[str]
+    replanned: list[int]
+
+    def epoch(self, number: int, done: int = 0) -> None:
+        for index in range(done, self.horizon.steps_per_epoch):
+            loss = torch.zeros(())
+            self.in_time.after_step(number, number * self.horizon.steps_per_epoch + index, {}, loss)
+        self.in_time.after_epoch(number)
 
 
 @pytest.fixture
-def in_time(clock: Clock) -> Callable[..., tuple[InTime, Training, Horizon, list[str]]]:
-    def make(start_step: int = 0) -> tuple[InTime, Training, Horizon, list[str]]:
-        told: list[str] = []
-        training, horizon = Training(clock), Horizon(30, STEPS)
-        arguments = (Deadline(10, clock), horizon, ALONE, told.append)
-        return InTime(training, *arguments, start_step=start_step, testing=0, least=1), training, horizon, told
+def trained() -> Callable[..., Trained]:
+    def make(minutes: float = 10, steps: int = 8, testing: float = 0.0) -> Trained:
+        training, horizon, told, replanned = Training(), Horizon(30, steps), list[str](), list[int]()
+        in_time = InTime(
+            training,
+            horizon,
+            Runtime(torch.device("cpu")),
+            deadline(minutes, lambda: training.now),
+            testing=testing,
+            least=1,
+            replanned=lambda: replanned.append(horizon.epochs),
+            tell=told.append,
+            now=lambda: training.now,
+        )
+        return Trained(in_time, training, horizon, told, replanned)
 
     return make
 
 
-def test_the_horizon_follows_and_keeps_what_was_planned_before(
-    in_time: Callable[..., tuple[InTime, Training, Horizon, list[str]]],
-) -> None:
-    observer, training, horizon, told = in_time()
-    observer.after_epoch(0)
-    assert (horizon.epochs, horizon.earlier) == (97, [EarlierPlan(STEPS, 30)])
-    assert told == ["97 epochs of 6.0 s fit into 10 min."]
-    observer.after_epoch(1)
-    assert len(told) == 1
-    training.seconds = 60
-    for epoch in range(2, 6):
-        observer.after_epoch(epoch)
-    assert horizon.epochs < 20
-    assert horizon.earlier[:2] == [EarlierPlan(STEPS, 30), EarlierPlan(3 * STEPS, 97)]
-    assert training.epochs == 6
+def test_as_many_epochs_are_planned_as_fit_with_a_little_to_spare(trained: Callable[..., Trained]) -> None:
+    run = trained()
+    run.epoch(0)
+    assert run.horizon.epochs == 1 + math.floor(0.97 * 590 / 10) == 58
+    assert run.horizon.earlier == [EarlierPlan(8, 30)]
+    assert run.replanned == [58]
+    assert run.told == ["58 epochs: an epoch takes 10 s, and 9.8 min are left."]
 
 
-def test_that_training_ends_for_want_of_time_is_said(
-    in_time: Callable[..., tuple[InTime, Training, Horizon, list[str]]],
+def test_time_for_testing_is_kept_free(trained: Callable[..., Trained]) -> None:
+    run = trained(testing=10)
+    run.epoch(0)
+    assert run.horizon.epochs == 1 + math.floor(0.97 * 49)
+
+
+def test_a_first_step_that_compiles_and_an_epoch_that_another_process_began_tell_nothing_of_the_pace(
+    trained: Callable[..., Trained],
 ) -> None:
-    observer, training, horizon, told = in_time(start_step=10 * STEPS + 2)
-    training.seconds = 601
-    observer.after_epoch(10)
-    assert horizon.epochs == 11
-    assert told == ["Training ends with epoch 11: an epoch takes 1,202 s, and no more fit into 10 min."]
+    run = trained()
+    run.training.a_step = 100
+    run.in_time.after_step(3, 29, {}, torch.zeros(()))
+    run.training.a_step = 1
+    run.epoch(3, done=6)
+    assert "an epoch takes 10 s, and 8.3 min are left" in run.told[0]
+
+
+def test_of_a_long_epoch_its_first_steps_tell_how_many_fit(trained: Callable[..., Trained]) -> None:
+    run = trained(steps=200)  # of 202 s, of which the first look sees 200
+    for step in range(FIRST_LOOK + 1):
+        run.in_time.after_step(0, step, {}, torch.zeros(()))
+        assert len(run.told) == (step == FIRST_LOOK)
+    assert run.horizon.epochs == math.floor(21 / 200 + 0.97 * 579 / 200) == 2
+    assert run.horizon.earlier == [EarlierPlan(FIRST_LOOK + 1, 30)]
+
+
+def test_the_plan_follows_the_pace_of_the_last_epochs(trained: Callable[..., Trained]) -> None:
+    run = trained()
+    run.epoch(0)
+    run.epoch(1)
+    assert len(run.told) == 1
+    run.training.a_step = 10
+    for number in range(2, 6):
+        run.epoch(number)
+    assert run.horizon.epochs < 12
+    assert [plan.epochs for plan in run.horizon.earlier[:2]] == [30, 58]
+    assert len(run.told) == len(run.replanned)
+
+
+def test_a_plan_that_fits_as_it_is_is_told_once(trained: Callable[..., Trained]) -> None:
+    run = trained(minutes=5.1)
+    run.epoch(0)
+    run.epoch(1)
+    assert run.told == ["30 epochs: an epoch takes 10 s, and 4.9 min are left."]
+    assert run.replanned == []
+
+
+def test_when_time_is_over_training_ends_and_says_so(trained: Callable[..., Trained]) -> None:
+    run = trained(minutes=0.1)
+    run.epoch(0)
+    assert run.horizon.epochs == 1
+    assert run.told == ["Training ends with epoch 1: an epoch takes 10 s, and 0.0 min are left."]
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [(1, 30), (0.01, 1)])
+def test_one_step_tells_nothing_but_whether_time_is_over(
+    minutes: float, epochs: int, trained: Callable[..., Trained]
+) -> None:
+    run = trained(minutes, steps=1)
+    run.epoch(0)
+    assert run.horizon.epochs == epochs
