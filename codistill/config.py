@@ -28,10 +28,9 @@ from codistill.methods import METHODS
 from codistill.models import Model
 from codistill.objective import Ramp, Weight
 from codistill.poison import Poison
-from codistill.shorthand import Section, Strict, explain, name_students, named, tasks_of_each
+from codistill.shorthand import TASKS_OF_EACH, Section, Strict, explain, name_students, named, tasks_of_each
 
 STUDENTS = ["resnet8", "resnet8"]
-TASKS_OF_EACH = "rotation"  # chosen by the micro benchmark: docs/results.md
 METHOD = "collaborative"
 IF_SET = ("replanned",)  # keys that are written down only where they hold something
 

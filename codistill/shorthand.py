@@ -21,6 +21,8 @@ from codistill.models import MODELS, TIMM, Model, is_foreign, name_and_settings,
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
+TASKS_OF_EACH = "jigsaw"  # unless they are given; chosen by the micro benchmark: docs/results.md
+
 
 class Strict(BaseModel):
     """Keys with types, as a user writes them: no other key, no infinity, and no yes or no for a number."""
@@ -96,7 +98,7 @@ def tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]]
     if len(given) != len(students):
         raise UserError(
             f"{len(given)} tasks for {len(students)} students ({', '.join(students)}): "
-            "give one for each student in order, one for all, or tasks=none. The default is rotation for all."
+            f"give one for each student in order, one for all, or tasks=none. The default is {TASKS_OF_EACH} for all."
         )
     entries = [entry if isinstance(entry, list) else [entry] for entry in given]
     tasks = [[_task(task) for task in entry if task not in (None, "none")] for entry in entries]

@@ -17,7 +17,7 @@ from codistill.strict_yaml import read_yaml
 def test_nothing_at_all_is_a_complete_configuration() -> None:
     config = load_config()
     assert config.students == {"resnet8_1": "resnet8", "resnet8_2": "resnet8"}
-    assert [[task.name for task in own] for own in config.tasks] == [["rotation"], ["rotation"]]
+    assert [[task.name for task in own] for own in config.tasks] == [["jigsaw"], ["jigsaw"]]
     assert config.method.name == "collaborative"
     assert config.data.name == "digits"
 
@@ -85,10 +85,10 @@ def test_a_tasks_fraction_reaches_the_cohort_before_it_counts_its_views() -> Non
     assert cohort.views_of["resnet8_1"] == {"clean": 1.0, "rot90": 0.5, "rot180": 0.5, "rot270": 0.5}
 
 
-def test_rotation_is_on_a_quarter_of_the_batch_unless_told_and_other_tasks_on_all_of_it() -> None:
-    (rotation,), (colour,) = load_config(None, ["tasks=[rotation, colour]"]).tasks
-    assert (rotation.fraction, colour.fraction) == (0.25, 1.0)
-    assert load_config(None, []).tasks[0][0] == rotation
+def test_jigsaw_and_rotation_are_on_a_quarter_of_the_batch_unless_told_and_other_tasks_on_all_of_it() -> None:
+    (jigsaw, rotation), (colour,) = load_config(None, ["tasks=[[jigsaw, rotation], colour]"]).tasks
+    assert (jigsaw.fraction, rotation.fraction, colour.fraction) == (0.25, 0.25, 1.0)
+    assert load_config(None, []).tasks[0][0] == jigsaw
 
 
 def test_equal_models_are_numbered_and_others_keep_their_name() -> None:

@@ -149,8 +149,8 @@ def test_the_command_prints_json_with_what_it_measured() -> None:
 def test_the_command_prints_tables_without_running_a_step() -> None:
     done = CliRunner().invoke(app, ["plan", "--no-timing"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    assert "resnet8_1/rotation │ stage_heads 11,008, head 2,600" in done.output
-    assert "For training only: 87,522 parameters (0.56x the students')." in done.output
+    assert "resnet8_1/jigsaw │ head 1,560" in done.output
+    assert "For training only: 63,426 parameters (0.41x the students')." in done.output
     assert "8 steps of 128 images an epoch, 240 in 30 epochs." in done.output
     assert "Measured" not in done.output
 

@@ -28,7 +28,7 @@ class Jigsaw(Task):
     """Tell by which permutation the tiles were shuffled.
 
     grid: 2 for 2x2 tiles and 24 permutations, 3 for 3x3 tiles and 30. Where it does not divide the image's size, the
-    border left over is blanked. It runs on a quarter of each batch by default, as it was measured beside ``rotation``
+    border left over is blanked. It runs on a quarter of each batch by default, as it was measured
     (docs/results.md).
     """
 
