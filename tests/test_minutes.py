@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cohorts import Silent
+from test_resume import SETTINGS, STEPS, steady, weights
 
 from codistill import UserError, runs
 from codistill.config import make_config
@@ -16,17 +17,8 @@ from codistill.engine.checkpoint import read
 from codistill.engine.processes import Processes
 from codistill.engine.recorder import Recorder
 from codistill.resume import config_to_go_on
-from codistill.run_files import read_config, read_metrics, read_summary
+from codistill.run_files import read_config, read_summary
 
-SETTINGS: dict[str, Any] = {
-    "students": {"a": "resnet8", "b": "resnet8"},
-    "method": {"name": "collaborative", "ramp": 0.5},
-    "data": {"name": "digits", "per_class": 12},
-    "batch_size": 32,
-    "log_every": 2,
-    "epochs": 20,
-}
-STEPS = 3  # of an epoch
 PLANNED = [{"until_step": STEPS, "epochs": 20}, {"until_step": 2 * STEPS, "epochs": 6}]
 
 
@@ -59,15 +51,6 @@ def killed_after(fatal_step: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "after_step", killed)
         yield
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoint.pt", weights_only=True)["cohort"]
-
-
-def steady(run: Path) -> list[dict[str, Any]]:
-    """The metrics without what a clock wrote."""
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(run)]
 
 
 def test_epochs_follow_the_time_that_is_left_and_the_configuration_alone_reproduces_the_run(

@@ -4,12 +4,11 @@ import json
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from codistill.commands.shared import console, new_app
+from codistill.commands.shared import NetworkArgument, StudentOption, TrustOption, console, new_app
 from codistill.export.latency import Latency
 from codistill.export.latency import latency as measure
 from codistill.export.predictor import open_predictor
@@ -19,20 +18,15 @@ app = new_app()
 
 @app.command()
 def latency(
-    network: Annotated[Path, typer.Argument(metavar="EXPORT_OR_RUN", help="A folder.", show_default=False)],
+    network: NetworkArgument,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Images at a time.", show_default="1, and 32")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of one call.", show_default="as many as its runtime takes")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each size of batch.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    student: Annotated[
-        str | None, typer.Option(help="Of a run; default: the best by validation accuracy.", show_default=False)
-    ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Run an export to torch, which is a program, or the factory of your own model."),
-    ] = False,
+    student: StudentOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """How long an export, or a student of a run, takes to answer on the CPU of this machine.
 

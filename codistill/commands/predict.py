@@ -3,13 +3,12 @@
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from codistill.commands.shared import errors, new_app
+from codistill.commands.shared import NetworkArgument, StudentOption, TrustOption, errors, new_app
 from codistill.export.paths import image_paths
 from codistill.export.predictor import Prediction, open_predictor
 
@@ -18,7 +17,7 @@ app = new_app()
 
 @app.command()
 def predict(
-    network: Annotated[Path, typer.Argument(metavar="EXPORT_OR_RUN", help="A folder.", show_default=False)],
+    network: NetworkArgument,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -27,17 +26,12 @@ def predict(
     ],
     top: Annotated[int, typer.Option(min=1, help="So many classes of each image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
-    student: Annotated[
-        str | None, typer.Option(help="Of a run; default: the best by validation accuracy.", show_default=False)
-    ] = None,
+    student: StudentOption = None,
     epoch: Annotated[
         str | None,
         typer.Option(help="Of a run: last, the default, or best, by validation accuracy.", show_default=False),
     ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Run an export to torch, which is a program, or the factory of your own model."),
-    ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Classes and probabilities of images, by an export or a student of a run.
 

@@ -19,6 +19,14 @@ console = Console(highlight=False, quiet=not is_main())
 errors = Console(stderr=True, highlight=False, quiet=not is_main())
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+# Of commands that ask a network for answers.
+NetworkArgument = Annotated[Path, typer.Argument(metavar="EXPORT_OR_RUN", help="A folder.", show_default=False)]
+StudentOption = Annotated[
+    str | None, typer.Option(help="Of a run; default: the best by validation accuracy.", show_default=False)
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Run an export to torch, which is a program, or the factory of your own model.")
+]
 ConfigArguments = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", show_default=False)]
 
 
