@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from test_predict import codistill_without_torch
+from typer.testing import CliRunner
 
 from codistill import UserError
+from codistill.cli import app
 from codistill.export import Export
 from codistill.export.latency import latency
 from codistill.export.predictor import open_predictor
@@ -48,7 +50,8 @@ def test_an_onnx_export_is_timed_without_torch(exported: Callable[..., Export]) 
     (found,) = json.loads(done.stdout)["latencies"]
     assert found["batch"] == 3
     assert 0 < found["low_ms"] <= found["median_ms"] <= found["high_ms"]
-    told = codistill_without_torch("latency", [exported("onnx").folder, "--seconds", "0.1", "--threads", "1"]).stdout
+    words = ["latency", str(exported("onnx").folder), "--seconds", "0.1", "--threads", "1"]
+    told = CliRunner().invoke(app, words, env={"COLUMNS": "200"}).stdout
     assert told.splitlines()[0].endswith(", 1 thread")
     assert [line.split(" at a time: ")[0] for line in told.splitlines()[1:]] == ["1", "32"]
     assert "images/s" in told.splitlines()[2]
