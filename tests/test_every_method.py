@@ -6,10 +6,10 @@ import pytest
 import torch
 from backbones import PlainCNN
 from cohorts import MIXED_SETTINGS, Silent
+from interrupted import killed_after_an_epoch
 
 from codistill import UserError, finished, runs
 from codistill.config import make_config
-from codistill.engine.recorder import Recorder
 from codistill.methods import METHODS
 from codistill.models import MODELS
 
@@ -18,10 +18,6 @@ COHORTS = {
     "two widths": {"a": "resnet8", "b": "plain"},
     "three": {"a": "resnet8", "b": "resnet8", "c": "resnet8"},
 }
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
 
 
 @pytest.mark.parametrize("students", COHORTS.values(), ids=COHORTS)
@@ -47,16 +43,8 @@ def test_a_method_trains_is_evaluated_saved_and_resumed_exactly(
     summary = runs.train(config, tmp_path / "whole", Silent())
     assert set(summary["test_accuracy"]["students"]) == set(students)
 
-    after_epoch = Recorder.after_epoch
-
-    def killed_after_the_first_epoch(self: Recorder, epoch: int) -> None:
-        after_epoch(self, epoch)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_epoch", killed_after_the_first_epoch)
-        with pytest.raises(Killed):
-            runs.train(config, tmp_path / "resumed", Silent())
+    with killed_after_an_epoch():
+        runs.train(config, tmp_path / "resumed", Silent())
     runs.train(config, tmp_path / "resumed", Silent(), resume=True)
     whole, resumed = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("whole", "resumed"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)

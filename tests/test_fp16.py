@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from cohorts import Silent, gradients, make_batch, make_cohort
+from interrupted import killed_in_step
 from safetensors.torch import load_file
 from together import together
 from torch import Tensor
@@ -18,7 +19,6 @@ from codistill.doctor import first_difference
 from codistill.engine import checkpoint
 from codistill.engine.join import join
 from codistill.engine.meter import DivergedError
-from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.engine.step import Step
@@ -49,10 +49,6 @@ class Ends(Silent):
 
     def warn(self, text: str) -> None:
         self.told.append(f"Warning: {text}")
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
 
 
 def overflow_in(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,17 +191,8 @@ def test_an_interrupted_run_goes_on_with_its_scale_and_its_count_bit_for_bit(
             runs.train(config, tmp_path / folder, Silent(), **options)
 
     run("whole", {1, 4, 7})
-    after_step = Recorder.after_step
-
-    def killed(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
-        if step == 4:
-            raise Killed
-        after_step(self, epoch, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_step", killed)
-        with pytest.raises(Killed):
-            run("broken", {1, 4})
+    with killed_in_step(4):
+        run("broken", {1, 4})
     run("broken", {1, 4}, resume=True)  # after three steps: these are the fifth and the eighth of the run
     whole, broken = (checkpoint.read(tmp_path / name / "checkpoint.pt") for name in ("whole", "broken"))
     assert whole["scaling"] == broken["scaling"]

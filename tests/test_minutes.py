@@ -1,13 +1,11 @@
 """A run that has so many minutes: what is planned on the way is written down, and reproduces it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from cohorts import Silent
+from interrupted import killed_after_an_epoch, killed_after_step
 from test_resume import SETTINGS, STEPS, steady, weights
 
 from codistill import UserError, runs
@@ -15,7 +13,6 @@ from codistill.config import make_config
 from codistill.engine import deadline
 from codistill.engine.checkpoint import read
 from codistill.engine.processes import Processes
-from codistill.engine.recorder import Recorder
 from codistill.resume import config_to_go_on
 from codistill.run_files import read_config, read_summary
 
@@ -38,21 +35,6 @@ def slower(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadline, "epochs_in_time", lambda done, *others: 6 if done == 1 else 4)
 
 
-@contextmanager
-def killed_after(fatal_step: int) -> Iterator[None]:
-    """In here training is interrupted by an error after a step."""
-    after_step = Recorder.after_step
-
-    def killed(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
-        after_step(self, epoch, step, *rest)
-        if step + 1 == fatal_step:
-            raise InterruptedError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recorder, "after_step", killed)
-        yield
-
-
 def test_epochs_follow_the_time_that_is_left_and_the_configuration_alone_reproduces_the_run(
     slower: None, tmp_path: Path
 ) -> None:
@@ -67,7 +49,7 @@ def test_epochs_follow_the_time_that_is_left_and_the_configuration_alone_reprodu
 
 @pytest.mark.parametrize("fatal_step", [STEPS + 1, 2 * STEPS + 1])
 def test_a_run_that_was_killed_goes_on_with_the_last_plan(slower: None, fatal_step: int, tmp_path: Path) -> None:
-    with pytest.raises(InterruptedError), killed_after(fatal_step):  # it was planned anew, and that not saved yet
+    with killed_after_step(fatal_step):  # it was planned anew, and that not saved yet
         runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=5)
     plans = PLANNED[: fatal_step // STEPS]
     runs.train(config_to_go_on(tmp_path / "run", {}), tmp_path / "run", Silent(), resume=True)
@@ -79,7 +61,7 @@ def test_a_run_that_was_killed_goes_on_with_the_last_plan(slower: None, fatal_st
 def test_a_run_that_a_launcher_starts_again_keeps_its_plan_and_its_deadline(
     slower: None, fatal_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InterruptedError), killed_after(fatal_step):
+    with killed_after_step(fatal_step):
         runs.train(SETTINGS, tmp_path / "run", Silent(), minutes=5)
     ended = read(tmp_path / "run" / "checkpoint.pt")["ends"] if fatal_step > STEPS else None
     monkeypatch.setattr(Processes, "restarted", True)
@@ -95,19 +77,9 @@ def test_of_a_recipe_that_was_planned_anew_once_only_the_keys_are_taken(slower: 
     assert read_config(tmp_path / "run")["replanned"] == PLANNED
 
 
-def test_minutes_may_be_given_to_a_run_that_goes_on(
-    slower: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    after_epoch = Recorder.after_epoch
-
-    def killed(self: Recorder, epoch: int) -> None:
-        after_epoch(self, epoch)
-        raise InterruptedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_epoch", killed)
-        with pytest.raises(InterruptedError):
-            runs.train(SETTINGS, tmp_path / "run", Silent())
+def test_minutes_may_be_given_to_a_run_that_goes_on(slower: None, tmp_path: Path) -> None:
+    with killed_after_an_epoch():
+        runs.train(SETTINGS, tmp_path / "run", Silent())
     runs.train(config_to_go_on(tmp_path / "run", {}), tmp_path / "run", Silent(), resume=True, minutes=5)
     config = read_config(tmp_path / "run")
     assert (config["epochs"], config["replanned"]) == (4, [{"until_step": 2 * STEPS, "epochs": 20}])

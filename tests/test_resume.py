@@ -8,10 +8,10 @@ import pytest
 import torch
 import yaml
 from cohorts import Silent
+from interrupted import killed_after_step
 
 from codistill import UserError, finished, runs
 from codistill.config import make_config
-from codistill.engine.recorder import Recorder
 from codistill.recipe import load_config
 from codistill.report.compare import compare
 from codistill.resume import config_to_go_on
@@ -28,26 +28,13 @@ SETTINGS: dict[str, Any] = {
 STEPS = 3  # of an epoch
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
 @pytest.fixture
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def begun(tmp_path: Path) -> Callable[..., Path]:
     """Begins a run, and ends it after ``steps``, which are saved."""
 
     def begin(steps: int, **changes: Any) -> Path:
-        after_step = Recorder.after_step
-
-        def killed(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
-            after_step(self, epoch, step, *rest)
-            if step + 1 == steps:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Recorder, "after_step", killed)
-            with pytest.raises(Killed):
-                runs.train(make_config({**SETTINGS, "save_minutes": 1e-9, **changes}), tmp_path / "run", Silent())
+        with killed_after_step(steps):
+            runs.train(make_config({**SETTINGS, "save_minutes": 1e-9, **changes}), tmp_path / "run", Silent())
         return tmp_path / "run"
 
     return begin

@@ -9,6 +9,7 @@ import datasets
 import pytest
 import torch
 from cohorts import Silent
+from interrupted import killed_after_an_epoch, killed_in_step
 from odd_files import encode, noise, write_class_folders
 from typer.testing import CliRunner
 
@@ -16,7 +17,6 @@ from codistill import finished, runs
 from codistill.cli import app
 from codistill.config import make_config
 from codistill.engine import checkpoint
-from codistill.engine.recorder import Recorder
 from codistill.errors import UserError
 from codistill.relocate import relocate
 from codistill.report.compare import compare
@@ -36,14 +36,6 @@ AUGMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def end(*_: Any) -> None:
-    raise Killed
-
-
 @pytest.fixture(autouse=True)
 def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -51,25 +43,18 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_class_folders("data", count=20)
 
 
-def killed_after_an_epoch(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
-    after_epoch = Recorder.after_epoch
-
-    def killed(self: Recorder, epoch: int) -> None:
-        after_epoch(self, epoch)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_epoch", killed)
-        with pytest.raises(Killed):
-            runs.train(make_config(config), Path("run"), Silent())
+def run_of_an_epoch(config: dict[str, Any]) -> Path:
+    """A run that was interrupted after its first epoch."""
+    with killed_after_an_epoch():
+        runs.train(make_config(config), Path("run"), Silent())
     return Path("run")
 
 
 @pytest.mark.parametrize("way", AUGMENTS)
-def test_a_run_with_any_augmentation_is_resumed_exactly(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_any_augmentation_is_resumed_exactly(way: str) -> None:
     config = {**SETTINGS, **AUGMENTS[way]}
     runs.train(make_config(config), Path("whole"), Silent())
-    run = killed_after_an_epoch(config, monkeypatch)
+    run = run_of_an_epoch(config)
     runs.train(finished.read_run_config(run), run, Silent(), resume=True)
     whole, resumed = (torch.load(Path(name, "checkpoint.pt"))["cohort"] for name in ("whole", "run"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
@@ -98,8 +83,8 @@ def test_a_finished_run_is_measured_on_its_own_data_alone() -> None:
     finished.evaluate_run("run")
 
 
-def test_a_run_is_not_resumed_on_other_images_than_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = killed_after_an_epoch(SETTINGS, monkeypatch)
+def test_a_run_is_not_resumed_on_other_images_than_it_began_with() -> None:
+    run = run_of_an_epoch(SETTINGS)
     before = (run / "checkpoint.pt").read_bytes()
     for path in Path("data").rglob("*.png"):
         path.write_bytes(encode(noise(1000 + int(path.stem))))
@@ -110,9 +95,9 @@ def test_a_run_is_not_resumed_on_other_images_than_it_began_with(monkeypatch: py
     runs.train(finished.read_run_config(run), run, Silent(), resume=True)
 
 
-def test_a_run_whose_data_moved_goes_on_when_it_was_told_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_data_moved_goes_on_when_it_was_told_where_to() -> None:
     runs.train(make_config(SETTINGS), Path("whole"), Silent())
-    run = killed_after_an_epoch(SETTINGS, monkeypatch)
+    run = run_of_an_epoch(SETTINGS)
     Path("data").rename("elsewhere")
     with pytest.raises(
         UserError, match=r"does not exist\. .* moved, say where to: codistill relocate run --data PLACE"
@@ -135,11 +120,9 @@ def test_a_finished_run_whose_data_moved_is_measured_again_when_it_was_told_wher
     assert finished.evaluate_run("run")[0]._asdict() == finished.evaluate_run("run")[1]["test_accuracy"]
 
 
-def test_a_run_that_saved_nothing_is_begun_anew_by_the_command_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_step", end)
-        with pytest.raises(Killed):
-            runs.train(make_config(SETTINGS), Path("run"), Silent())
+def test_a_run_that_saved_nothing_is_begun_anew_by_the_command_that_is_told() -> None:
+    with killed_in_step(0):
+        runs.train(make_config(SETTINGS), Path("run"), Silent())
     Path("data").rename("elsewhere")
     with pytest.raises(UserError, match=r"Nothing was saved yet in 'run'") as told:
         relocate("run", "./elsewhere")
@@ -183,10 +166,8 @@ def test_a_finished_run_is_not_measured_where_test_images_changed_their_labels()
     finished.evaluate_run("run")
 
 
-def test_a_run_is_not_resumed_where_test_images_changed_and_one_of_an_earlier_version_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = killed_after_an_epoch(with_test_folders(), monkeypatch)
+def test_a_run_is_not_resumed_where_test_images_changed_and_one_of_an_earlier_version_is() -> None:
+    run = run_of_an_epoch(with_test_folders())
     exchange("split/test")
     with pytest.raises(UserError, match=r"The test images of data './split' are not those that the run in 'run' began"):
         runs.train(finished.read_run_config(run), run, Silent(), resume=True)

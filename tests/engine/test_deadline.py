@@ -12,8 +12,6 @@ from codistill.engine.deadline import FIRST_LOOK, InTime, deadline, epochs_in_ti
 from codistill.engine.horizon import EarlierPlan, Horizon
 from codistill.engine.runtime import Runtime
 
-STEPS = 4  # of an epoch
-
 
 @pytest.mark.parametrize(("planned", "expected"), [(97, 97), (100, 100), (101, 97), (90, 90), (88, 97), (30, 97)])
 def test_a_plan_stays_unless_it_would_be_late_or_much_too_early(planned: int, expected: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from cohorts import Silent
+from interrupted import killed_in_step
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -103,10 +104,6 @@ def test_the_written_configuration_leaves_nothing_to_be_filled_in(tmp_path: Path
     assert set(config) == {key for key in RunConfig.model_fields if key not in IF_SET}
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
 def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,17 +112,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_and_metrics(
     monkeypatch.setattr(health, "FIRST_STEPS", 0)
     run(config, tmp_path / "whole")
 
-    after_step = Recorder.after_step
-
-    def killed_in_the_third_epoch(self: Recorder, epoch: int, step: int, *rest: Any) -> None:
-        if step == 7:  # in the midst of an epoch and of a log interval
-            raise Killed
-        after_step(self, epoch, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_step", killed_in_the_third_epoch)
-        with pytest.raises(Killed):
-            run(config, tmp_path / "broken")
+    with killed_in_step(7):  # in the midst of the third epoch and of a log interval
+        run(config, tmp_path / "broken")
     with pytest.raises(UserError, match=r"holds an unfinished run.*train --resume"):
         run(config, tmp_path / "broken")
     run(config, tmp_path / "broken", resume=True)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from cohorts import Silent
+from interrupted import killed_after_an_epoch
 from safetensors.torch import save_file
 
 from codistill import Student, UserError, finished, load_student, observe_shapes, runs
 from codistill.config import make_config
-from codistill.engine.recorder import Recorder
 from codistill.engine.runtime import check_synchronisable
 from codistill.models import make_backbone
 
@@ -169,25 +169,12 @@ def test_a_run_with_pretrained_students_is_evaluated_and_loaded_without_their_we
     torch.testing.assert_close(student.input_scale, checkpoint["students.test_resnet.input_scale"], atol=0, rtol=0)
 
 
-def test_a_run_goes_on_without_its_students_weights_file(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(Exception):
-        """Stands for the end of the process."""
-
-    after_epoch = Recorder.after_epoch
-
-    def killed_after_it(self: Recorder, epoch: int) -> None:
-        after_epoch(self, epoch)
-        raise Killed
-
+def test_a_run_goes_on_without_its_students_weights_file(weights: Path, tmp_path: Path) -> None:
     data = {"name": "digits", "per_class": 4}
     students = ({"name": SMALLEST, "pretrained": str(weights)}, "resnet8")
     config, _ = a_run(tmp_path / "whole", *students, data=data)
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "after_epoch", killed_after_it)
-        with pytest.raises(Killed):
-            runs.train(config, tmp_path / "resumed", Silent())
+    with killed_after_an_epoch():
+        runs.train(config, tmp_path / "resumed", Silent())
     weights.unlink()
     runs.train(config, tmp_path / "resumed", Silent(), resume=True)
     whole, resumed = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("whole", "resumed"))
