@@ -57,7 +57,7 @@ class Bar:
 
     def tick(self, progress: Progress) -> None:
         if self._task is None:
-            self._task = self._bar.add_task("", total=progress.steps)
+            self._task = self._bar.add_task("")
         self._bar.update(self._task, completed=progress.step, total=progress.steps, description=describe(progress))
 
     def line(self, progress: Progress) -> None:

@@ -64,8 +64,8 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="From now on until all is done, testing included: after each epoch the number of epochs becomes what "
-            "fits, one at least, and the schedules follow.",
+            help="From now on until all is done, testing included: on the way the number of epochs becomes what fits, "
+            "one at least, and the schedules follow.",
             show_default=False,
         ),
     ] = None,

@@ -11,7 +11,6 @@ def open_network(export: Export, *, trust: bool = False, threads: int | None = N
     """Raises UserError for a file that cannot be run here.
 
     threads: of one call; None for as many as the runtime takes.
-
     trust: needed for ``model.pt2``, which is a program (``torch.export.load`` runs code that one may hold), and for
     weights of a user's own factory, which is run.
     """
