@@ -47,7 +47,7 @@ CODE_PAGES = [ROOT / "docs" / "extending.md"]
 METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
 
-Without `tasks`, every student has `rotation` on a quarter of each batch, whatever the method. To run a method as its paper has it, add `tasks=none`; for `mcl` also
+Without `tasks`, every student has the task `jigsaw` on a quarter of each batch, whatever the method. To run a method as its paper has it, add `tasks=none`; for `mcl` also
 `order=class_pairs`, for `pcl` also `method.shared_trunk=true`. The control of a run is `method=independent` with the same tasks.
 
 Generated from the docstrings by `make tables`; `codistill methods show NAME` and `codistill tasks show NAME` print the same. Costs are

@@ -8,6 +8,7 @@ import pytest
 
 from codistill.objective import Objective, Ramp
 from codistill.recipe import load_config
+from codistill.shorthand import TASKS_OF_EACH
 from codistill.sweep.plan import read_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,12 @@ def test_every_configuration_in_the_docs_can_be_read(page: Path, monkeypatch: py
         config = load_config(recipe, [word.replace("=seed", "=0") for word in words])
         if config.data.name == "digits" and config.data.per_class:
             assert config.batch_size <= 10 * config.data.per_class, f"more than there are images: {line}"
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
+def test_a_page_that_names_the_default_task_names_the_one_that_it_is(page: Path) -> None:
+    told = re.findall(r"Without `tasks`,? every student has the task `(\w+)`", page.read_text(encoding="utf-8"))
+    assert set(told) <= {TASKS_OF_EACH}
 
 
 def test_the_page_of_keys_shows_a_recipe_that_can_be_read(tmp_path: Path) -> None:
