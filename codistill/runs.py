@@ -10,21 +10,18 @@ import torch
 
 from codistill import run_files
 from codistill.advice import remark_on_length
+from codistill.conclude import conclude
 from codistill.config import RunConfig, make_config
 from codistill.display import Silent
-from codistill.engine import outputs
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
-from codistill.engine.best_epoch import BestEpoch
 from codistill.engine.deadline import InTime, deadline
-from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.fit import Observer, fit
 from codistill.engine.health import Health
 from codistill.engine.horizon import Horizon
 from codistill.engine.join import join
 from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.onlooker import Onlooker
-from codistill.engine.outputs import MOST_BYTES
 from codistill.engine.processes import Processes
 from codistill.engine.recorder import Display, Recorder, Timetable
 from codistill.engine.reinitialise import Reinitialising
@@ -36,10 +33,9 @@ from codistill.engine.stopping import StopRequest
 from codistill.engine.tracking import Trackers
 from codistill.engine.uncompilable import uncompilable_explained
 from codistill.errors import UserError
-from codistill.experiment import SAMPLE, Experiment, build, choose_runtime, fresh_student, loss_names
-from codistill.finished import moved_data_explained, save_outputs
+from codistill.experiment import Experiment, build, choose_runtime, fresh_student, loss_names
+from codistill.finished import moved_data_explained
 from codistill.resume import MAY_DIFFER, as_planned, horizon_of, replanned, with_horizon
-from codistill.summary import summarise
 
 
 def train(
@@ -157,7 +153,7 @@ def _train(
             f"{skipped['skipped_steps']} of {horizon.steps} steps were skipped, for their gradients overflowed "
             "in fp16. It takes a few to find the scale."
         )
-    summary = {**_test_and_save(experiment, folder, recorder, horizon.epochs), **skipped}
+    summary = {**conclude(experiment, folder, recorder, horizon.epochs), **skipped}
     folder.save_summary(summary)
     trackers.log_summary(summary, horizon.steps)
     return summary
@@ -203,22 +199,6 @@ def _recorder(
     )
 
 
-def _test_and_save(experiment: Experiment, folder: RunFolder, recorder: Recorder, epochs: int) -> dict[str, Any]:
-    """After training, and not before: no choice is made on test images. Returns what the summary says."""
-    cohort, processes = experiment.cohort, experiment.runtime.processes
-    accuracy = evaluate(cohort, experiment.test, experiment.runtime)
-    digests = _save_students(experiment, folder)
-    if seen_over_epochs := recorder.answers.state():
-        assert experiment.validation is not None
-        every = math.ceil(len(experiment.validation.images) / SAMPLE)
-        folder.save_outputs("answers", seen_over_epochs, {"speakers": recorder.answers.speakers, "every": every})
-    size = outputs.size(cohort, len(experiment.test.images), len(experiment.facts["class_names"]))
-    if processes.count == 1 and size < MOST_BYTES:
-        save_outputs(experiment, folder, "test", digests)  # else ``codistill analyse`` does
-    selected = _test_best_epoch(experiment, folder, recorder.best, accuracy, epochs)
-    return {**summarise(experiment, accuracy, recorder), **selected, "sha256": digests}
-
-
 def _observer(
     experiment: Experiment, recorder: Recorder, optimizer: torch.optim.Optimizer, horizon: Horizon
 ) -> Observer:
@@ -251,27 +231,3 @@ def _in_time(
         replanned=lambda: folder.write_config(with_horizon(config, horizon).to_yaml()),
         tell=tell,
     )
-
-
-def _test_best_epoch(
-    experiment: Experiment, folder: RunFolder, best: BestEpoch, last: Accuracy, epochs: int
-) -> dict[str, Any]:
-    """Test and save the weights that validation images chose; the accuracy of the last of ``epochs`` is known."""
-    if best.epoch is None:
-        return {"test_accuracy_selected": None}
-    cohort = experiment.cohort
-    with best.put_into(cohort):
-        known = best.epoch == epochs
-        accuracy = last if known else evaluate(cohort, experiment.test, experiment.runtime)
-        digests = _save_students(experiment, folder, ".best", epoch=best.epoch)
-    return {"test_accuracy_selected": {"epoch": best.epoch, **accuracy._asdict()}, "sha256_selected": digests}
-
-
-def _save_students(experiment: Experiment, folder: RunFolder, ending: str = "", **more: Any) -> dict[str, str]:
-    """Each student as it is now, in a file of its name and ``ending``, which tells its facts and ``more``; digests."""
-    config, facts, whole = experiment.config, experiment.facts, experiment.runtime.processes.whole
-    students = {name: whole(student.state_dict()) for name, student in experiment.cohort.students.items()}
-    return {
-        name: folder.save_student(f"{name}{ending}", weights, {"model": config.students[name], **facts, **more})
-        for name, weights in students.items()
-    }

@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "finished": {"*"},
     "bench": {"*"},
     "runs": {"*"},
+    "conclude": {"engine", "experiment", "finished", "summary"},
     "analyse": {"*"},
     "wrong_images": {"*"},
     "catalogue": {"*"},

@@ -11,7 +11,7 @@ import torch
 from cohorts import Silent
 from safetensors.torch import load_file
 
-from codistill import finished, runs
+from codistill import conclude, finished, runs
 from codistill.config import RunConfig, make_config
 from codistill.engine import checkpoint
 from codistill.engine.best_epoch import BestEpoch
@@ -124,13 +124,13 @@ def test_without_validation_images_nothing_is_selected(tmp_path: Path) -> None:
 
 def test_the_test_images_are_looked_at_after_training_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    evaluate = runs.evaluate  # of the test images; the recorder has its own name for it
+    evaluate = conclude.evaluate  # of the test images; the recorder has its own name for it
 
     def noted(*arguments: Any) -> Accuracy:
         seen.append("test")
         return evaluate(*arguments)
 
-    monkeypatch.setattr(runs, "evaluate", noted)
+    monkeypatch.setattr(conclude, "evaluate", noted)
     after_epoch = Recorder.after_epoch
 
     def told(self: Recorder, epoch: int) -> None:
