@@ -19,8 +19,8 @@ class DataConfig(Section):
     label: str | None = Field(None, description="label column, where the data has several")
     superclass: str | None = Field(None, description="label column of superclasses, for the task 'coarse'")
     image_size: int | None = Field(None, ge=4, description="resize to this many pixels squared")
-    resize: Literal["squash", "crop"] = Field(
-        "squash", description="to image_size: all of the image, or its central square"
+    resize: Literal["squash", "crop", "pad"] = Field(
+        "squash", description="to image_size: all of the image; its central square; or all of it, black beside it"
     )
     classes: int | None = Field(None, ge=2, description="use this many classes, chosen by data.seed")
     per_class: int | None = Field(None, ge=1, description="train on this many images of each class")

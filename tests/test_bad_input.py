@@ -578,7 +578,7 @@ KEYS = [
     keys("a warm-up longer than training", "optimizer.warmup_epochs=50", "is more than epochs=30", "Lower it"),
     keys("no such schedule", "optimizer.schedule=cosin", "optimizer.schedule should be 'cosine' or 'step'", "'cosin'"),
     keys("images too small", "data.image_size=2", "data.image_size should be greater than or equal to 4"),
-    keys("no such way to resize", "data.resize=stretch", "data.resize should be 'squash' or 'crop'", "'stretch'"),
+    keys("no such resizing", "data.resize=stretch", "data.resize should be 'squash', 'crop' or 'pad'", "'stretch'"),
     keys("nothing to test on", "data.test=0", "data.test should be greater than 0"),
     keys("no such crop", "augment.crop=random", "augment.crop should be 'padded', 'resized' or 'none'"),
     keys("a border without a crop", "augment={crop: none, padding: 2}", "augment.padding=2 needs augment.crop=padded"),

@@ -134,7 +134,7 @@ class HubData(Source):
                 sizes = " and ".join(f"{width}x{height}" for height, width, _ in (first, pixels.shape))
                 raise UserError(
                     f"Data '{self._name}' has images of different sizes ({sizes}). Set "
-                    "data.image_size, such as 224, and data.resize=crop if they should keep their proportions."
+                    "data.image_size, such as 224, and data.resize=crop or pad if they should keep their proportions."
                 )
             yield pixels
         if broken:

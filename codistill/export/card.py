@@ -20,6 +20,7 @@ pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1)[None] / 255  # (
 _RESIZED = {
     "squash": "image.resize((width, height), Image.Resampling.BOX)",
     "crop": "ImageOps.fit(image, (width, height), Image.Resampling.BOX)  # the central square",
+    "pad": "ImageOps.pad(image, (width, height), Image.Resampling.BOX)  # all of it, black beside it",
 }
 
 _NORMALISE = """\

@@ -15,13 +15,16 @@ Integers = NDArray[np.int64]
 def resize(pixels: Pixels, size: tuple[int, int], how: str = "squash") -> Pixels:
     """(H, W, C) -> (height, width, C) = ``size``: means over areas along a side that shrinks, bilinear otherwise.
 
-    how: "squash" shows all of the image, "crop" the central square of its shorter side, in its proportions.
+    how: "squash" shows all of the image, whatever becomes of its proportions; "crop" the central square of its shorter
+    side; "pad" all of it in its proportions, as large as fits, with black beside or above and below it.
 
     An area is of all pixels that an output pixel touches; a bilinear value lies between pixel centres. Both are
     rounded to the nearest integer, halves to even. Halving the size is the mean of 2x2 pixels.
     """
     if pixels.shape[:2] == size:
         return pixels
+    if how == "pad":
+        return _padded(pixels, size)
     if how == "crop":
         pixels = _central_square(pixels)
     rows, weights = _sums(pixels, size[0])
@@ -35,6 +38,18 @@ def _central_square(pixels: Pixels) -> Pixels:
     side = min(pixels.shape[:2])
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
     return pixels[top : top + side, left : left + side]
+
+
+def _padded(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    (height, width), (high, wide) = pixels.shape[:2], size
+    if height * wide > width * high:
+        inner = high, max(1, round(width * high / height))
+    else:
+        inner = max(1, round(height * wide / width)), wide
+    top, left = round((high - inner[0]) / 2), round((wide - inner[1]) / 2)  # where Pillow's ImageOps.pad has it
+    padded = np.zeros((*size, pixels.shape[2]), dtype=np.uint8)
+    padded[top : top + inner[0], left : left + inner[1]] = resize(pixels, inner)
+    return padded
 
 
 def _sums(values: NDArray[Any], size: int) -> tuple[Integers, Integers]:

@@ -114,7 +114,7 @@ def _photos() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("kind", "content"), _photos().items())
-@pytest.mark.parametrize("how", ["squash", "crop"])
+@pytest.mark.parametrize("how", ["squash", "crop", "pad"])
 def test_the_code_in_the_card_sees_the_pixels_that_predict_sees(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, content: bytes, how: str
 ) -> None:

@@ -41,10 +41,21 @@ def test_a_crop_is_the_central_square_of_the_shorter_side() -> None:
     assert np.array_equal(resize(pixels, (3, 3), "crop"), resize(pixels[:, 2:8], (3, 3)))
 
 
+@pytest.mark.parametrize(("height", "width"), [(6, 12), (12, 6), (5, 9), (9, 4), (3, 400), (6, 6), (2, 3)])
+def test_a_padded_image_is_all_of_it_in_its_proportions_in_the_middle_of_black(height: int, width: int) -> None:
+    pixels = np.maximum(image(height, width), 1)
+    padded = resize(pixels, (6, 6), "pad")
+    shape = max(1, round(6 * height / max(height, width))), max(1, round(6 * width / max(height, width)))
+    rows, columns = (np.flatnonzero(padded.any(axis=(2, 1 - axis))) for axis in (0, 1))
+    assert np.array_equal(padded[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], resize(pixels, shape))
+    for length, seen in ((6 - shape[0], rows), (6 - shape[1], columns)):
+        assert seen[0] in (length // 2, length - length // 2)
+
+
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     pixels = image(6, 5)
     assert resize(pixels, (6, 5)) is pixels
-    assert resize(pixels, (6, 5), "crop") is pixels, "it was trained on whole"
+    assert resize(pixels, (6, 5), "crop") is resize(pixels, (6, 5), "pad") is pixels, "it was trained on whole"
 
 
 def test_the_data_sets_resize_as_prediction_does() -> None:
