@@ -1,14 +1,12 @@
 """A student's file of a run folder, as a network ready for use."""
 
-import json
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError, safe_open
 
 from codistill.errors import UserError, first_line
 from codistill.models import TIMM, is_foreign, make_backbone, name_and_settings
 from codistill.student import Student
+from codistill.student_file import not_of_a_student, read_student_file
 from codistill.weights import load_weights
 
 
@@ -20,12 +18,8 @@ def load_student(path: str | Path, *, run_factory: bool = False) -> tuple[Studen
     ``run_factory=True``: to load it runs the function that the file names, so the file should be one that you trust.
     Raises UserError for a file that is not there, or not a student's.
     """
-    if not Path(path).is_file():
-        raise UserError(f"There is no file '{path}'.")
+    facts, weights = read_student_file(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         name, _ = name_and_settings(facts["model"])
         if is_foreign(name) and not name.startswith(TIMM) and not run_factory:
             raise UserError(
@@ -35,7 +29,7 @@ def load_student(path: str | Path, *, run_factory: bool = False) -> tuple[Studen
         height, width = facts["image_size"]
         backbone = make_backbone(facts["model"], (height, width), pretrained=False)
         student = Student(backbone, len(facts["class_names"]), (facts["mean"], facts["std"]))
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"'{path}' is not the file of a student: {first_line(error)}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise not_of_a_student(path, first_line(error)) from error
     load_weights(student, weights, str(path), f"the {name} that the file names")
     return student.eval(), facts

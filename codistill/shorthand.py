@@ -10,7 +10,7 @@ Settings are the keyword arguments of methods, tasks and models: names, types an
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args, get_type_hints
 
@@ -22,6 +22,7 @@ from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
 TASKS_OF_EACH = "jigsaw"  # unless they are given; chosen by the micro benchmark: docs/results.md
+FOR_ALL = ("pretrained",)  # settings of every model of ours besides its own
 
 
 class Strict(BaseModel):
@@ -70,11 +71,23 @@ def _model(given: Any) -> Model:
     if not is_foreign(given["name"]):
         if given["name"] not in MODELS:
             raise unknown_model(given["name"])
-        full = named(given, "model", MODELS)
+        file = given.get("pretrained", False)
+        full = named({key: value for key, value in given.items() if key != "pretrained"}, "model", MODELS, FOR_ALL)
         given = {"name": full["name"], **full["settings"]}
+        if file is not False:
+            given["pretrained"] = _student_file(file, full["name"])
     else:
         _check_storable(given)
     return given if len(given) > 1 else given["name"]
+
+
+def _student_file(given: Any, model: str) -> str:
+    if not isinstance(given, str) or not given:
+        raise UserError(
+            f"Model '{model}' has no pretrained weights of its own: pretrained should be the file of a student of an "
+            f"earlier run, RUN/students/NAME.safetensors, got {given!r}. Models of timm have, pretrained: true."
+        )
+    return given
 
 
 def _check_storable(model: dict[str, Any]) -> None:
@@ -121,8 +134,13 @@ def _task(given: Any) -> dict[str, Any]:
     return {**full, **{key: defaults[key] if value is None else value for key, value in common.items()}}
 
 
-def named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
-    """A name, or a mapping with a name and settings -> name and complete settings, checked against the signature."""
+def named(
+    given: Any, kind: str, choices: Mapping[str, Callable[..., Any]], besides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A name, or a mapping with a name and settings -> name and complete settings, checked against the signature.
+
+    besides: settings that there are too, which the caller has taken out.
+    """
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
@@ -131,10 +149,12 @@ def named(given: Any, kind: str, choices: Mapping[str, Callable[..., Any]]) -> d
     if name not in choices:
         raise unknown(kind, name, choices)
     settings = {key: value for key, value in given.items() if key != "name"}
-    return {"name": name, "settings": check_settings(choices[name], settings, f"{kind} '{name}'")}
+    return {"name": name, "settings": check_settings(choices[name], settings, f"{kind} '{name}'", besides)}
 
 
-def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], place: str) -> dict[str, Any]:
+def check_settings(
+    factory: Callable[..., Any], settings: Mapping[str, Any], place: str, besides: Sequence[str] = ()
+) -> dict[str, Any]:
     """Settings for the keyword-only parameters of ``factory``, with types checked and defaults filled in."""
     parameters = inspect.signature(factory).parameters.values()
     made_by = factory.func if isinstance(factory, partial) else factory
@@ -146,7 +166,7 @@ def check_settings(factory: Callable[..., Any], settings: Mapping[str, Any], pla
     }
     for key in settings:
         if key not in fields:
-            raise unknown(f"setting of {place}", str(key), fields)
+            raise unknown(f"setting of {place}", str(key), [*fields, *besides])
     try:
         model: type[BaseModel] = create_model("Settings", __base__=Strict, **fields)
         return model.model_validate(dict(settings)).model_dump()

@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "weights": set(),
     "student": set(),
+    "student_file": set(),
     "look": {"student", "views"},
     "side_by_side": {"look", "student"},
     "objective": set(),
@@ -26,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "method": {"distill", "objective", "teacher", "views"},
     "tasks": {"batch", "student", "views"},
     "methods": {"batch", "student", "teacher", "distill", "method", "objective", "tasks", "views"},
-    "models": {"student"},
+    "models": {"student", "student_file", "weights"},
     "cohort": {"batch", "student", "look", "tasks", "teacher", "method", "views"},
     "pixels": set(),
     "data": {"batch", "pixels"},
@@ -43,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {"config", "strict_yaml"},
     "resume": {"config", "engine", "finished", "recipe", "strict_yaml"},
     "display": {"engine"},
-    "saved": {"models", "student", "weights"},
+    "saved": {"models", "student", "student_file", "weights"},
     "__init__": {"batch", "cohort", "config", "distill", "finished", "method", "objective"}
     | {"runs", "saved", "student", "tasks", "teacher"},
     "export": {

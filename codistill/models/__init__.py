@@ -10,6 +10,7 @@ from torch import nn
 from codistill.errors import UserError, unknown
 from codistill.models.cifar_resnet import DEPTHS, WIDTHS, X4, CifarResNet
 from codistill.models.densenet import DenseNet
+from codistill.models.earlier import is_of_a_student, start_from
 from codistill.models.mobilenetv2 import MobileNetV2
 from codistill.models.own import make_own
 from codistill.models.shufflenetv1 import ShuffleNetV1
@@ -64,13 +65,20 @@ def make_backbone(model: Model, image_size: tuple[int, int] | None = None, *, pr
     that cannot be read.
     """
     name, settings = name_and_settings(model)
-    if name.startswith(TIMM):
-        return make_timm(name, settings, image_size, pretrained)
-    if is_foreign(name):
+    if is_foreign(name) and not name.startswith(TIMM):
         return make_own(name, settings)
-    if name not in MODELS:
+    backbone: nn.Module
+    earlier = settings.get("pretrained") if pretrained else None  # the file of a student, perhaps
+    if name.startswith(TIMM):
+        earlier = earlier if is_of_a_student(earlier) else None
+        backbone = make_timm(name, settings, image_size, pretrained and earlier is None)
+    elif name in MODELS:
+        backbone = MODELS[name](**{key: value for key, value in settings.items() if key != "pretrained"})
+    else:
         raise unknown_model(name)
-    return MODELS[name](**settings)
+    if earlier is not None:
+        start_from(earlier, backbone, name)
+    return backbone
 
 
 __all__ = [

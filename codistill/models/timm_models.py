@@ -2,7 +2,8 @@
 
 Settings are the keyword arguments of ``timm.create_model``, and two of our own:
 
-- ``pretrained: true`` reads timm's weights from the Hugging Face hub, ``pretrained: FILE`` from a file;
+- ``pretrained: true`` reads timm's weights from the Hugging Face hub, ``pretrained: FILE`` from a file (or, see
+  ``codistill.models.earlier``, from a student of an earlier run);
 - ``full_resolution_stem: true`` makes the first convolution step by one pixel instead of two and leaves out the
   pooling after it, as is usual for images of 32 pixels. No model's own arguments do that for ResNets.
 

@@ -1,0 +1,90 @@
+"""Students that start from one of an earlier run: its features, and a classifier of their own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cohorts import Silent
+from safetensors.torch import save_file
+
+from codistill import Student, UserError, finished, load_student, runs
+from codistill.config import make_config
+from codistill.models import Model, make_backbone
+from codistill.models.earlier import start_from
+
+
+def saved(path: Path, model: Model, **facts: object) -> Path:
+    """The file of a student of five classes, of images of 32 pixels."""
+    student = Student(make_backbone(model), num_classes=5)
+    told = {"model": model, "class_names": list("abcde"), "image_size": [32, 32], "mean": [0.5] * 3, "std": [0.2] * 3}
+    save_file(student.state_dict(), path, {key: json.dumps(value) for key, value in {**told, **facts}.items()})
+    return path
+
+
+@pytest.mark.usefixtures("timm")
+@pytest.mark.parametrize("model", ["resnet8", "timm/test_resnet"])
+def test_its_backbone_has_the_weights_of_the_file_and_no_other_number_changes(model: str, tmp_path: Path) -> None:
+    file = saved(tmp_path / "a.safetensors", model)
+    earlier, _ = load_student(file)
+    backbone = make_backbone({"name": model, "pretrained": str(file)})
+    torch.testing.assert_close(backbone.state_dict(), earlier.backbone.state_dict(), atol=0, rtol=0)
+    torch.manual_seed(0)
+    make_backbone(model)
+    without = torch.rand(())
+    torch.manual_seed(0)
+    make_backbone({"name": model, "pretrained": str(file)})
+    assert torch.rand(()) == without
+
+
+def test_a_run_starts_from_it_and_needs_it_no_more_when_it_has_begun(tmp_path: Path) -> None:
+    model = {"name": "resnet8", "pretrained": str(saved(tmp_path / "a.safetensors", "resnet8"))}
+    config = make_config(
+        {
+            "students": {"a": model, "b": "resnet8"},
+            "data": {"name": "digits", "per_class": 4},
+            "batch_size": 20,
+            "epochs": 1,
+            "optimizer": {"lr": 1e-6, "warmup_epochs": 0, "weight_decay": 0},
+        }
+    )
+    assert config.students["a"] == model
+    summary = runs.train(config, tmp_path / "run", Silent())
+    earlier, _ = load_student(tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").unlink()
+    student, facts = load_student(tmp_path / "run" / "students" / "a.safetensors")
+    assert facts["model"] == model
+    assert len(facts["class_names"]) == 10
+    first, now = (next(of.backbone.parameters()) for of in (earlier, student))
+    assert 0 < (first - now).abs().max() < 1e-3, "hardly moved by so small a rate"
+    accuracy, _ = finished.evaluate_run(tmp_path / "run")
+    assert accuracy._asdict() == summary["test_accuracy"]
+
+
+def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    file = saved(tmp_path / "a.safetensors", "resnet14")
+    with pytest.raises(UserError, match=r"a.safetensors' do not fit 'resnet8' .* a resnet14's: unexpected"):
+        make_backbone({"name": "resnet8", "pretrained": str(file)})
+    with pytest.raises(UserError, match=r"There is no file 'nowhere.safetensors'"):
+        make_backbone({"name": "resnet8", "pretrained": "nowhere.safetensors"})
+    save_file(make_backbone("resnet8").state_dict(), file)
+    with pytest.raises(UserError, match=r"a.safetensors' is not the file of a student: it does not tell model, class_"):
+        start_from(str(file), make_backbone("resnet8"), "resnet8")
+
+
+@pytest.mark.parametrize("given", [True, 3, ""])
+def test_what_names_no_file_is_refused_before_anything_is_built(given: object) -> None:
+    with pytest.raises(UserError, match=r"Model 'resnet8' has no pretrained weights .*got .*Models of timm have"):
+        make_config({"students": [{"name": "resnet8", "pretrained": given}, "resnet8"]})
+
+
+def test_a_wrong_setting_is_told_that_there_is_this_one() -> None:
+    with pytest.raises(UserError, match=r"'pretraind'. Did you mean 'pretrained'\? Choices: dropout, pretrained"):
+        make_config({"students": [{"name": "wrn_16_2", "pretraind": "x"}, "resnet8"]})
+
+
+def test_false_is_as_if_nothing_were_said() -> None:
+    assert make_config({"students": [{"name": "resnet8", "pretrained": False}, "resnet14"]}).students == {
+        "resnet8": "resnet8",
+        "resnet14": "resnet14",
+    }
