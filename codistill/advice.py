@@ -14,8 +14,8 @@ from codistill.tasks import Task
 
 HIGH_FOR_ADAMW = 0.02  # a learning rate
 HIGH_FOR_SGD = 0.01  # a weight decay
-# Steps of training. For as many forward passes, tasks cost two to five points in 900, at two sizes of image and
-# network; at the smaller size they gained none or two in 1,650, and two in 3,300 (docs/results.md).
+# Steps of training. For as many forward passes, rotation cost two to five points in 900, at two sizes of image and
+# network, and gained at the smaller size none or two in 1,650; jigsaw gained one or none in 1,260 (docs/results.md).
 FEW_FOR_TASKS = 1000
 
 
@@ -26,8 +26,8 @@ def remark_on_length(cohort: Cohort, steps: int, models: Iterable[Model]) -> str
     if steps > FEW_FOR_TASKS or pretrained or not costly:
         return ""
     return (
-        f"{steps:,} steps are few for tasks: where we measured 900, students ended higher without, for as many passes. "
-        "Give more epochs, or tasks=none."
+        f"{steps:,} steps are few for tasks: after 900 with rotation, students ended lower than without, for as many "
+        "passes. Train longer, or set tasks=none."
     )
 
 

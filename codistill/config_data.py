@@ -20,7 +20,8 @@ class DataConfig(Section):
     superclass: str | None = Field(None, description="label column of superclasses, for the task 'coarse'")
     image_size: int | None = Field(None, ge=4, description="resize to this many pixels squared")
     resize: Literal["squash", "crop", "pad"] = Field(
-        "squash", description="to image_size: all of the image; its central square; or all of it, black beside it"
+        "squash",
+        description="how an image comes to image_size: stretched, its central square, or whole with black beside it",
     )
     classes: int | None = Field(None, ge=2, description="use this many classes, chosen by data.seed")
     per_class: int | None = Field(None, ge=1, description="train on this many images of each class")

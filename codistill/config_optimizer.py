@@ -24,7 +24,9 @@ class OptimizerConfig(Section):
     nesterov: bool = Field(True, description="of sgd alone")
     weight_decay: float = Field(5e-4, ge=0, description="of adamw 0.05 where none is given")
     schedule: Literal["cosine", "step"] = Field("cosine", description="step: x 0.1 at 1/2 and at 3/4 of training")
-    warmup_epochs: float = Field(1.0, ge=0, description="a factor grows linearly to 1, beside the schedule")
+    warmup_epochs: float = Field(
+        1.0, ge=0, description="epochs in which a factor of the rate grows linearly to 1, beside the schedule"
+    )
     clip_norm: float | None = Field(None, gt=0, description="of the gradient of each student, task and teacher")
 
     @property

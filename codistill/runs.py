@@ -50,8 +50,8 @@ def train(
     """Train, test, and write the run folder, which is locked meanwhile. Returns the summary.
 
     config: of ``make_config``, or what that takes.
-    minutes: from now on until all is done. In place of the configuration's epochs there are as many as fit, one at
-    least; how many, and what was planned until when, is written into the run's configuration.
+    minutes: from now on until all is done. In place of the configuration's epochs there are as many as fit, one
+    and the warm-up at least; how many, and what was planned until when, is written into the run's configuration.
     display: who is told of progress, ``codistill.display.Lines()`` for one; None is nobody.
     Called in each of several processes that a launcher started, they train together and the main one writes. One that
     the launcher restarted goes on with the run that is there. Raises UserError for what cannot be trained; SaveError if

@@ -74,7 +74,7 @@ today (`.cuda()` removed, renamed arguments) change no formula. Where their code
 | simclr | sthalles/SimCLR 1848fc9 | `info_nce_loss` | 0 |
 
 No public code by the authors was found for `kdcl`, `clilr`, `pcl`, `afd` and `collaborative`; what `clilr` and `pcl` are compared with is by others. The papers' full texts were not at hand for most methods:
-formulas are from public code, abstracts and the secondary sources that a docstring names; settings marked there as unsure are.
+formulas are from public code, abstracts and the secondary sources that a docstring names.
 """
 TABLE = re.compile(
     r"(<!-- (?P<kind>runs|analyses): (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL

@@ -23,7 +23,8 @@ def print_entry(entry: Entry) -> None:
             table.add_row(*map(escape, setting))
         console.print(table)
     console.print(
-        f"Cost with a ResNet-32 pair at 100 classes: {entry.passes:g} forward passes per student and step, "
+        f"Cost at 100 classes, for a pair of ResNet-32, or of a task for the one that has it: {entry.passes:g} forward "
+        f"passes per student and step, "
         f"{entry.extra_parameters:,} training-only parameters.",
         soft_wrap=True,
     )

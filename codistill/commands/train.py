@@ -65,7 +65,7 @@ def train(
         float | None,
         typer.Option(
             help="From now on until all is done, testing included: on the way the number of epochs becomes what fits, "
-            "one at least, and the schedules follow.",
+            "the warm-up and one at least, and the schedules follow.",
             show_default=False,
         ),
     ] = None,
