@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from codistill import UserError, finished, runs
+from codistill import UserError, conclude, finished, runs
 from codistill.analyse import analyse_run
 from codistill.analysis.raw import read_answers, read_raw
 from codistill.cli import app
@@ -286,7 +286,7 @@ def test_a_run_without_validation_images_has_no_history_and_says_so(tmp_path: Pa
 
 
 def test_a_run_too_large_to_save_all_leaves_that_to_analyse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "MOST_BYTES", 1000)
+    monkeypatch.setattr(conclude, "MOST_BYTES", 1000)
     run = train(tmp_path / "run", epochs=1)
     assert not (run / "outputs" / "test.safetensors").exists()
     assert analyse_run(run)["images"] == 599

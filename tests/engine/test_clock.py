@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cohorts import Silent
 
-from codistill import runs
+from codistill import conclude, runs
 from codistill.config import make_config
 from codistill.engine.checkpoint import read
 from codistill.engine.clock import Clock
@@ -50,7 +50,7 @@ def test_the_seconds_in_all_are_known_whenever_one_asks_also_after_a_resumption(
 def test_a_run_s_seconds_count_what_comes_after_its_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "save_outputs", lambda *given: time.sleep(1.0))
+    monkeypatch.setattr(conclude, "save_outputs", lambda *given: time.sleep(1.0))
     data = {"name": "digits", "per_class": 4}
     config = make_config({"students": {"a": "resnet8", "b": "resnet8"}, "data": data, "batch_size": 20, "epochs": 1})
     summary = runs.train(config, tmp_path / "run", Silent())
