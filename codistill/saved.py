@@ -15,9 +15,9 @@ def load_student(path: str | Path, *, run_factory: bool = False) -> tuple[Studen
 
     The facts are ``model`` (a name, or a mapping with name and settings), ``class_names``, ``image_size`` (height,
     width), ``resize`` (how images of other sizes came to it: squash, crop or pad), and ``mean`` and ``std`` of each
-    channel for pixels in [0, 1]. A student of a user's own factory needs
-    ``run_factory=True``: to load it runs the function that the file names, so the file should be one that you trust.
-    Raises UserError for a file that is not there, or not a student's.
+    channel for pixels in [0, 1]. A student of a user's own factory needs ``run_factory=True``: to load it runs the
+    function that the file names, so the file should be one that you trust. Raises UserError for a file that is not
+    there, or not a student's.
     """
     facts, weights = read_student_file(path)
     try:

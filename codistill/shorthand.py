@@ -72,7 +72,7 @@ def _model(given: Any) -> Model:
         if given["name"] not in MODELS:
             raise unknown_model(given["name"])
         file = given.get("pretrained", False)
-        full = named({key: value for key, value in given.items() if key != "pretrained"}, "model", MODELS, FOR_ALL)
+        full = named({key: value for key, value in given.items() if key not in FOR_ALL}, "model", MODELS, FOR_ALL)
         given = {"name": full["name"], **full["settings"]}
         if file is not False:
             given["pretrained"] = _student_file(file, full["name"])

@@ -24,7 +24,6 @@ def print_entry(entry: Entry) -> None:
         console.print(table)
     console.print(
         f"Cost at 100 classes, for a pair of ResNet-32, or of a task for the one that has it: {entry.passes:g} forward "
-        f"passes per student and step, "
-        f"{entry.extra_parameters:,} training-only parameters.",
+        f"passes per student and step, {entry.extra_parameters:,} training-only parameters.",
         soft_wrap=True,
     )

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from codistill.errors import UserError
-from codistill.student_file import read_student_file
+from codistill.student_file import read_facts, read_student_file
 from codistill.weights import load_weights
 
 PREFIX = "backbone."  # of its weights among a student's
@@ -18,7 +18,7 @@ PREFIX = "backbone."  # of its weights among a student's
 def is_of_a_student(file: Any) -> bool:
     """Whether what a setting names is the file of a student, and not weights of some other origin."""
     try:
-        read_student_file(Path(file).expanduser())
+        read_facts(Path(file).expanduser())
     except (UserError, TypeError, OSError):
         return False
     return True

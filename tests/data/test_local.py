@@ -359,7 +359,8 @@ def test_photos_of_differing_sizes_are_brought_to_one_in_proportion_if_asked_for
                 Path("data/train", name).mkdir(exist_ok=True)
                 path.rename(Path("data/train", name, f"{part}{path.name}"))
     source = open_source("data")
-    with pytest.raises(UserError, match=r"different sizes .*Set data.image_size, .* and data.resize=crop or pad"):
+    told = r"different sizes .*Set data.image_size, such as 224, and data.resize=crop or pad"
+    with pytest.raises(UserError, match=told):
         prepare(source)
     cropped = prepare(source, image_size=8, resize="crop").train.pixels
     assert cropped.shape[1:] == (8, 8, 3)
