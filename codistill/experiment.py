@@ -35,7 +35,7 @@ from codistill.data import (
 from codistill.engine.processes import ALONE, Processes
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.errors import UserError
-from codistill.models import make_backbone
+from codistill.models import as_it_begins, make_backbone
 from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
 from codistill.poison import wrong_labels
@@ -97,6 +97,9 @@ def build(
     if min(std) == 0:
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
 
+    if pretrained:
+        students = {name: as_it_begins(model) for name, model in config.students.items()}
+        config = config.model_copy(update={"students": students})
     torch.manual_seed(config.seed)
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
     _check_labels_can_be_mixed(config, cohort)

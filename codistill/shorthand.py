@@ -22,7 +22,7 @@ from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
 TASKS_OF_EACH = "jigsaw"  # unless they are given; chosen by the micro benchmark: docs/results.md
-FOR_ALL = ("pretrained",)  # settings of every model of ours besides its own
+FOR_ALL = ("pretrained", "sha256")  # settings of every model of ours besides its own
 
 
 class Strict(BaseModel):
@@ -71,23 +71,31 @@ def _model(given: Any) -> Model:
     if not is_foreign(given["name"]):
         if given["name"] not in MODELS:
             raise unknown_model(given["name"])
-        file = given.get("pretrained", False)
+        common = {key: given[key] for key in FOR_ALL if key in given and given[key] is not False}
         full = named({key: value for key, value in given.items() if key not in FOR_ALL}, "model", MODELS, FOR_ALL)
-        given = {"name": full["name"], **full["settings"]}
-        if file is not False:
-            given["pretrained"] = _student_file(file, full["name"])
+        given = {"name": full["name"], **full["settings"], **common}
+        if "pretrained" in common:
+            _check_student_file(common["pretrained"], full["name"])
     else:
         _check_storable(given)
+    if "sha256" in given and (given["name"] in MODELS or given["name"].startswith(TIMM)):
+        _check_digest(given)
     return given if len(given) > 1 else given["name"]
 
 
-def _student_file(given: Any, model: str) -> str:
+def _check_student_file(given: Any, model: str) -> None:
     if not isinstance(given, str) or not given:
         raise UserError(
             f"Model '{model}' has no pretrained weights of its own: pretrained should be the file of a student of an "
             f"earlier run, RUN/students/NAME.safetensors, got {given!r}. Models of timm have, pretrained: true."
         )
-    return given
+
+
+def _check_digest(model: dict[str, Any]) -> None:
+    if not isinstance(model.get("pretrained"), str):
+        raise UserError(f"Model '{model['name']}' has a 'sha256', but no file that it is of: pretrained: FILE.")
+    if re.fullmatch(r"[0-9a-f]{64}", str(model["sha256"])) is None:
+        raise UserError(f"sha256 of model '{model['name']}' should be 64 hexadecimal digits, got {model['sha256']!r}.")
 
 
 def _check_storable(model: dict[str, Any]) -> None:

@@ -194,6 +194,19 @@ def test_a_run_whose_data_has_another_name_now_may_be_relocated(tmp_path: Path) 
         Job(entry, tmp_path)
 
 
+def test_the_digest_of_a_file_that_a_student_begins_with_is_filled_in_and_no_difference(tmp_path: Path) -> None:
+    begins = "base: {students: {a: {name: resnet8, pretrained: big.safetensors}, b: resnet8}}\nrows: {tiny: {}}\n"
+    (entry,) = read_sweep(written(tmp_path, begins))
+    begun = entry.config.model_dump(mode="json")
+    begun["students"]["a"]["sha256"] = "0" * 64
+    (tmp_path / "tiny-seed0").mkdir()
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(yaml.safe_dump(begun))
+    assert Job(entry, tmp_path).state == "waiting"
+    (other,) = read_sweep(written(tmp_path, begins.replace("big", "small")))
+    with pytest.raises(UserError, match=r"it differs in students\.a\.pretrained"):
+        Job(other, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("then", "key"),
     [

@@ -33,7 +33,7 @@ def plain(
     """
     settings: dict[str, Any]
     name, settings = (model, {}) if isinstance(model, str) else (model["name"], {**model})
-    settings = {key: value for key, value in settings.items() if key not in ("name", "pretrained")}
+    settings = {key: value for key, value in settings.items() if key not in ("name", "pretrained", "sha256")}
     weights = {key: tensor.detach().contiguous().clone() for key, tensor in student.state_dict().items()}
     # What a student does to its images first belongs to their normalisation.
     scale, shift = weights.get("input_scale"), weights.get("input_shift")

@@ -12,6 +12,7 @@ from codistill.models.cifar_resnet import DEPTHS, WIDTHS, X4, CifarResNet
 from codistill.models.densenet import DenseNet
 from codistill.models.earlier import is_of_a_student, start_from
 from codistill.models.mobilenetv2 import MobileNetV2
+from codistill.models.origin import check_digest, with_digest
 from codistill.models.own import make_own
 from codistill.models.shufflenetv1 import ShuffleNetV1
 from codistill.models.shufflenetv2 import ShuffleNetV2
@@ -52,6 +53,15 @@ def name_and_settings(model: Model) -> tuple[str, dict[str, Any]]:
     return model["name"], {key: value for key, value in model.items() if key != "name"}
 
 
+def as_it_begins(model: Model) -> Model:
+    """The model with the digest, ``sha256``, of the file that it begins with, if it begins with one."""
+    name, settings = name_and_settings(model)
+    if is_foreign(name) and not name.startswith(TIMM):  # what settings of a user's function mean is for it to say
+        return model
+    settings = with_digest(settings)
+    return {"name": name, **settings} if settings else name
+
+
 def unknown_model(name: str) -> UserError:
     """An error for a name that is none of ours; it may be one of timm's without what those begin with."""
     return UserError(f"{unknown('model', name, MODELS)} Models of timm are called timm/NAME, such as timm/resnet18.")
@@ -62,11 +72,14 @@ def make_backbone(model: Model, image_size: tuple[int, int] | None = None, *, pr
 
     ``image_size`` (height, width) is for models of timm that are made for one size. ``pretrained=False``: no weights
     are read, for others will be loaded. Raises UserError for a model or a setting that there is not, and for weights
-    that cannot be read.
+    that cannot be read, or are not those of the digest that the model names.
     """
     name, settings = name_and_settings(model)
     if is_foreign(name) and not name.startswith(TIMM):
         return make_own(name, settings)
+    digest = settings.pop("sha256", None)
+    if pretrained and digest is not None:
+        check_digest(settings["pretrained"], digest)
     backbone: nn.Module
     earlier = settings.get("pretrained") if pretrained else None  # the file of a student, perhaps
     if name.startswith(TIMM):
@@ -87,6 +100,7 @@ __all__ = [
     "CifarResNet",
     "Model",
     "Staged",
+    "as_it_begins",
     "is_foreign",
     "make_backbone",
     "name_and_settings",

@@ -10,6 +10,7 @@ last saved step. A run that fails is kept with its log, and the others go on.
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -156,6 +157,7 @@ def _cores() -> int:
 
 _GONE = object()  # what a key has that is no longer there
 _FILLED_IN = ("augment.padding", "augment.flip", "tasks.superclasses")  # by the data, where they are null
+_DIGEST = re.compile(r"students\.[^.]+\.sha256")  # filled in where a student begins with a file
 
 
 def _check_same(run: Path, entry: Entry) -> None:
@@ -176,7 +178,7 @@ def _check_same(run: Path, entry: Entry) -> None:
 
 
 def _differing(now: Any, then: Any, key: str = "") -> list[str]:
-    if now is None and key in _FILLED_IN:
+    if (now is None and key in _FILLED_IN) or (now is _GONE and _DIGEST.fullmatch(key)):
         return []
     if isinstance(now, dict) and isinstance(then, dict):
         names = [*now, *(name for name in then if name not in now)]  # a weight or factor that is gone does count

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from codistill import Student, UserError, finished, load_student, runs
 from codistill.config import make_config
-from codistill.models import Model, make_backbone
+from codistill.models import Model, as_it_begins, make_backbone
 from codistill.models.earlier import start_from
+from codistill.models.origin import digest_of
 
 
 def saved(path: Path, model: Model, **facts: object) -> Path:
@@ -49,16 +50,53 @@ def test_a_run_starts_from_it_and_needs_it_no_more_when_it_has_begun(tmp_path: P
         }
     )
     assert config.students["a"] == model
+    digest = digest_of(model["pretrained"])
     summary = runs.train(config, tmp_path / "run", Silent())
     earlier, _ = load_student(tmp_path / "a.safetensors")
     (tmp_path / "a.safetensors").unlink()
     student, facts = load_student(tmp_path / "run" / "students" / "a.safetensors")
-    assert facts["model"] == model
+    assert facts["model"] == {**model, "sha256": digest}
     assert len(facts["class_names"]) == 10
     first, now = (next(of.backbone.parameters()) for of in (earlier, student))
     assert 0 < (first - now).abs().max() < 1e-3, "hardly moved by so small a rate"
     accuracy, _ = finished.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"]
+
+
+@pytest.mark.usefixtures("timm")
+@pytest.mark.parametrize("model", ["resnet8", "timm/test_resnet"])
+def test_who_trains_it_again_begins_with_the_same_file_or_is_told(model: str, tmp_path: Path) -> None:
+    file = saved(tmp_path / "a.safetensors", model)
+    begun = as_it_begins({"name": model, "pretrained": str(file)})
+    assert as_it_begins(begun) == begun
+    first = make_backbone(begun).state_dict()
+    torch.testing.assert_close(first, load_student(file)[0].backbone.state_dict(), atol=0, rtol=0)
+    saved(file, model)  # with other weights
+    with pytest.raises(UserError, match=r"a.safetensors' is not the file that 'sha256' tells: it should begin with "):
+        make_backbone(begun)
+    file.unlink()
+    with pytest.raises(UserError, match=r"There is no file '.*a.safetensors'"):
+        make_backbone(begun)
+    make_backbone(begun, pretrained=False)  # other weights will be loaded
+
+
+def test_a_model_that_begins_with_no_file_stays_as_it_is() -> None:
+    hub, own = {"name": "timm/resnet18", "pretrained": True}, {"name": "my.nets:make", "pretrained": "x"}
+    for model in ("resnet8", hub, own):
+        assert as_it_begins(model) == model
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"sha256": "0" * 64}, r"has a 'sha256', but no file that it is of"),
+        ({"pretrained": "a.safetensors", "sha256": "0f"}, r"should be 64 hexadecimal digits, got '0f'"),
+    ],
+)
+@pytest.mark.parametrize("model", ["resnet8", "timm/resnet18"])
+def test_a_digest_that_is_none_is_refused(model: str, settings: dict[str, str], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        make_config({"students": [{"name": model, **settings}, "resnet8"]})
 
 
 def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
@@ -79,7 +117,7 @@ def test_what_names_no_file_is_refused_before_anything_is_built(given: object) -
 
 
 def test_a_wrong_setting_is_told_that_there_is_this_one() -> None:
-    with pytest.raises(UserError, match=r"'pretraind'. Did you mean 'pretrained'\? Choices: dropout, pretrained"):
+    with pytest.raises(UserError, match=r"'pretraind'. Did you mean 'pretrained'\? Choices: .*, pretrained, sha256"):
         make_config({"students": [{"name": "wrn_16_2", "pretraind": "x"}, "resnet8"]})
 
 
