@@ -178,7 +178,7 @@ def _bench_table(match: re.Match[str]) -> str:
     row = _against if match["kind"] == "against" else _cost
     rows = [row(json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())) for name in match["names"].split()]
     for name, cells in zip(match["names"].split(), rows, strict=True):
-        cells |= {"row": name.replace("_", " ")}
+        cells |= {"row": name.split("/")[-1].replace("_", " ")}
     columns = ["row", *(column for column in rows[0] if column != "row")]
     made = markdown([Table("", columns, [[cells[column] for column in columns] for cells in rows])])
     return f"{match[1]}\n{made}\n{match[4]}"
