@@ -47,6 +47,22 @@ def replanned(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
     return _with_plans(config, config.epochs, earlier)
 
 
+def as_begun(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
+    """A configuration to go on with from a checkpoint, which knows the files that students began with.
+
+    They may be gone, and the configuration may be given as it was at first, without their digests.
+    """
+    before = make_config(read_yaml(state["config"])).students
+
+    def begun(name: str, model: Any) -> Any:
+        then = before.get(name)
+        if not isinstance(then, Mapping):
+            return model
+        return then if {key: value for key, value in then.items() if key != "sha256"} == model else model
+
+    return config.model_copy(update={"students": {name: begun(name, model) for name, model in config.students.items()}})
+
+
 def as_planned(config: RunConfig, run: Path) -> RunConfig:
     """The configuration that a run began with, and was given again, with the epochs that it has by now."""
     now = read_run_config(run)

@@ -15,6 +15,7 @@ from codistill import Student, UserError, finished, load_student, observe_shapes
 from codistill.config import make_config
 from codistill.engine.runtime import check_synchronisable
 from codistill.models import make_backbone
+from codistill.models.origin import digest_of
 
 pytestmark = pytest.mark.usefixtures("timm")
 SMALLEST = "timm/test_resnet"  # 0.37 M parameters
@@ -158,12 +159,13 @@ def test_a_run_with_pretrained_students_is_evaluated_and_loaded_without_their_we
     pretrained = {"name": SMALLEST, "pretrained": str(weights)}
     config, summary = a_run(tmp_path / "run", pretrained, VIT, "resnet8")
     assert list(config.students) == ["test_resnet", "test_vit", "resnet8"]
-    assert finished.read_run_config(tmp_path / "run").students == config.students
+    kept = finished.read_run_config(tmp_path / "run").students
+    assert kept == {**config.students, "test_resnet": {**pretrained, "sha256": digest_of(str(weights))}}
     weights.unlink()
     accuracy, _ = finished.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"]
     student, facts = load_student(tmp_path / "run" / "students" / "test_resnet.safetensors")
-    assert facts["model"] == pretrained
+    assert facts["model"] == kept["test_resnet"]
     checkpoint = torch.load(tmp_path / "run" / "checkpoint.pt")["cohort"]
     assert student.input_scale is not None
     torch.testing.assert_close(student.input_scale, checkpoint["students.test_resnet.input_scale"], atol=0, rtol=0)
@@ -179,6 +181,7 @@ def test_a_run_goes_on_without_its_students_weights_file(weights: Path, tmp_path
     runs.train(config, tmp_path / "resumed", Silent(), resume=True)
     whole, resumed = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("whole", "resumed"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
+    assert "sha256" in finished.read_run_config(tmp_path / "resumed").students["test_resnet"]
 
 
 def test_normalisation_with_an_activation_is_not_synchronised_over_processes() -> None:
