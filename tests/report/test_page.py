@@ -91,11 +91,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_headline_is_the_gain_over_the_control_with_its_interval(runs: Path) -> None:
-    html = make_page(runs).html
-    assert "<h1>Students that learned together gained 2.00 points over each alone</h1>" in html
+@pytest.fixture(scope="module")
+def page(runs: Path) -> str:
+    """The page of the folder: drawing it takes seconds, and most tests only read it."""
+    return make_page(runs).html
+
+
+@pytest.fixture(scope="module")
+def of_one_run(runs: Path) -> Page:
+    return make_page(runs / "together0")
+
+
+def test_the_headline_is_the_gain_over_the_control_with_its_interval(page: str) -> None:
+    assert "<h1>Students that learned together gained 2.00 points over each alone</h1>" in page
     # t(2) is 4.303; the deviation of 1, 2, 3 is 1
-    assert "+2.00 points, 95 % interval \N{MINUS SIGN}0.48 to +4.48 (3 seeds). The interval holds 0" in text_of(html)
+    assert "+2.00 points, 95 % interval \N{MINUS SIGN}0.48 to +4.48 (3 seeds). The interval holds 0" in text_of(page)
 
 
 def test_one_run_finds_its_control_beside_it_and_says_that_one_seed_is_little(runs: Path) -> None:
@@ -104,8 +114,8 @@ def test_one_run_finds_its_control_beside_it_and_says_that_one_seed_is_little(ru
     assert "one seed, no interval" in text
 
 
-def test_one_seed_with_saved_answers_has_an_interval_over_images(runs: Path) -> None:
-    assert "(one seed; over 60 test images only)" in text_of(make_page(runs / "together0").html)
+def test_one_seed_with_saved_answers_has_an_interval_over_images(of_one_run: Page) -> None:
+    assert "(one seed; over 60 test images only)" in text_of(of_one_run.html)
 
 
 def test_without_a_control_the_page_says_so_and_how_to_make_one(tmp_path: Path) -> None:
@@ -246,19 +256,18 @@ def test_a_lost_point_is_called_lost(tmp_path: Path) -> None:
     assert "lost 1.00 points" in make_page(write_run(tmp_path / "together", accuracy=60)).html
 
 
-def test_every_section_is_filled_from_a_whole_run(runs: Path) -> None:
-    page = make_page(runs / "together0")
-    text = text_of(page.html)
-    names = {figure.name for figure in page.figures}
+def test_every_section_is_filled_from_a_whole_run(of_one_run: Page) -> None:
+    text = text_of(of_one_run.html)
+    names = {figure.name for figure in of_one_run.figures}
     parts = "accuracy weighted_shares loss_a loss_b loss_cpm richness cka disagreement class_gains calibration_a"
     assert {f"together0_{part}" for part in parts.split()} <= names
-    assert len(names) == len(page.figures)
+    assert len(names) == len(of_one_run.figures)
     assert "Test images that only the student has right (fixed)" in text
     assert "peak memory, MiB 512" in text
     assert "Epoch 2: student 'a' answers 'cat' for all images." in text
     assert "students: a: resnet8" in text  # config.yaml
     assert "a: dog → cat" in text
-    assert page.html.count("<img ") == 6 * 5 + 8  # of each example the image and two maps of two students
+    assert of_one_run.html.count("<img ") == 6 * 5 + 8  # of each example the image and two maps of two students
     assert "codistill analyse" not in text.replace("analysis codistill analyse", "")  # nothing is missing
 
 
@@ -312,10 +321,9 @@ def test_names_are_text_wherever_they_stand(tmp_path: Path) -> None:
         assert "/" not in figure.name
 
 
-def test_a_page_needs_no_network(runs: Path) -> None:
-    html = make_page(runs).html
-    assert "default-src 'none'" in html
-    addresses = re.findall(r"""(?:src|href)\s*=\s*["']([^"'#][^"']*)|url\(["']?([^)#][^)]*)|@import""", html)
+def test_a_page_needs_no_network(page: str) -> None:
+    assert "default-src 'none'" in page
+    addresses = re.findall(r"""(?:src|href)\s*=\s*["']([^"'#][^"']*)|url\(["']?([^)#][^)]*)|@import""", page)
     assert all(address.startswith("data:") for pair in addresses for address in pair if address)
 
 
@@ -341,17 +349,16 @@ def test_a_student_is_drawn_as_a_student_whatever_its_name_is(tmp_path: Path) ->
     assert colours == {"old teacher 1": "s1", "student ensemble": "s2", "teacher": "teacher", "ensemble": "ensemble"}
 
 
-def test_the_same_run_gives_the_same_page(runs: Path) -> None:
-    assert make_page(runs / "together0").html == make_page(runs / "together0").html
+def test_the_same_run_gives_the_same_page(runs: Path, of_one_run: Page) -> None:
+    assert make_page(runs / "together0").html == of_one_run.html
 
 
-def test_every_figure_image_and_table_says_what_it_is(runs: Path) -> None:
-    html = make_page(runs).html
-    figures = re.findall(r'<div role="img" aria-label="([^"]*)">', html)
-    assert len(figures) == html.count("<svg")
+def test_every_figure_image_and_table_says_what_it_is(page: str) -> None:
+    figures = re.findall(r'<div role="img" aria-label="([^"]*)">', page)
+    assert len(figures) == page.count("<svg")
     assert all(len(alt) > 20 for alt in figures)
-    assert len(re.findall(r'<img src="data:[^"]*" alt="[^"]+', html)) == html.count("<img ")
-    assert html.count("<caption>") == html.count("<table")
+    assert len(re.findall(r'<img src="data:[^"]*" alt="[^"]+', page)) == page.count("<img ")
+    assert page.count("<caption>") == page.count("<table")
 
 
 def test_watching_ends_when_the_run_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
