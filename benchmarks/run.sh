@@ -40,6 +40,6 @@ row views_2 $ours "students=[resnet8,resnet8]" tasks=simclr method=independent
 row views_3 $ours "students=[resnet8,resnet8]" "tasks={name: colour, orders: 3}" method=independent
 row views_4 $ours "students=[resnet8,resnet8]" "tasks={name: rotation, fraction: 1}" method=independent
 
-for script in framework_tax input_pipeline; do
+for script in framework_tax input_pipeline convolutions; do
     [ -f "$out/$script.json" ] || python "$here/$script.py" > "$out/$script.json"
 done

@@ -9,6 +9,7 @@ from codistill.engine.horizon import EarlierPlan, Horizon, earlier_plans
 from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError
 from codistill.finished import read_run_config
+from codistill.models import Model, begins_alike
 from codistill.recipe import merged
 from codistill.strict_yaml import read_yaml
 
@@ -54,11 +55,8 @@ def as_begun(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
     """
     before = make_config(read_yaml(state["config"])).students
 
-    def begun(name: str, model: Any) -> Any:
-        then = before.get(name)
-        if not isinstance(then, Mapping):
-            return model
-        return then if {key: value for key, value in then.items() if key != "sha256"} == model else model
+    def begun(name: str, model: Model) -> Model:
+        return before[name] if name in before and begins_alike(model, before[name]) else model
 
     return config.model_copy(update={"students": {name: begun(name, model) for name, model in config.students.items()}})
 

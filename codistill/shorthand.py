@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, create_model, field_validator
 
 from codistill.errors import UserError, unknown
-from codistill.models import MODELS, TIMM, Model, is_foreign, name_and_settings, unknown_model
+from codistill.models import MODELS, TIMM, Model, is_foreign, is_from_a_table, name_and_settings, unknown_model
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
@@ -78,8 +78,8 @@ def _model(given: Any) -> Model:
             _check_student_file(common["pretrained"], full["name"])
     else:
         _check_storable(given)
-    if "sha256" in given and (given["name"] in MODELS or given["name"].startswith(TIMM)):
-        _check_digest(given)
+    if "sha256" in given and is_from_a_table(given["name"]):
+        given = _with_checked_digest(given)
     return given if len(given) > 1 else given["name"]
 
 
@@ -91,11 +91,14 @@ def _check_student_file(given: Any, model: str) -> None:
         )
 
 
-def _check_digest(model: dict[str, Any]) -> None:
-    if not isinstance(model.get("pretrained"), str):
-        raise UserError(f"Model '{model['name']}' has a 'sha256', but no file that it is of: pretrained: FILE.")
-    if re.fullmatch(r"[0-9a-f]{64}", str(model["sha256"])) is None:
-        raise UserError(f"sha256 of model '{model['name']}' should be 64 hexadecimal digits, got {model['sha256']!r}.")
+def _with_checked_digest(model: dict[str, Any]) -> dict[str, Any]:
+    """Without the digest where it says nothing, or where no file is named (any more)."""
+    digest, others = model["sha256"], {key: value for key, value in model.items() if key != "sha256"}
+    if digest in (None, False) or not isinstance(model.get("pretrained"), str):
+        return others
+    if re.fullmatch(r"[0-9a-fA-F]{64}", str(digest)) is None:
+        raise UserError(f"sha256 of model '{model['name']}' should be 64 hexadecimal digits, got {digest!r}.")
+    return {**others, "sha256": str(digest).lower()}
 
 
 def _check_storable(model: dict[str, Any]) -> None:

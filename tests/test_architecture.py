@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "poison": {"shorthand"},
     "stress": {"*"},
     "recipe": {"config", "strict_yaml"},
-    "resume": {"config", "engine", "finished", "recipe", "strict_yaml"},
+    "resume": {"config", "engine", "finished", "models", "recipe", "strict_yaml"},
     "display": {"engine"},
     "saved": {"models", "student", "student_file", "weights"},
     "__init__": {"batch", "cohort", "config", "distill", "finished", "method", "objective"}

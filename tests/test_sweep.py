@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from codistill import UserError
 from codistill.cli import app
 from codistill.engine.stopping import StopRequest
+from codistill.models import as_it_begins
 from codistill.recipe import read_overrides
 from codistill.sweep.dry_run import dry_run
 from codistill.sweep.gpus import read_gpus
@@ -194,14 +195,21 @@ def test_a_run_whose_data_has_another_name_now_may_be_relocated(tmp_path: Path) 
         Job(entry, tmp_path)
 
 
-def test_the_digest_of_a_file_that_a_student_begins_with_is_filled_in_and_no_difference(tmp_path: Path) -> None:
-    begins = "base: {students: {a: {name: resnet8, pretrained: big.safetensors}, b: resnet8}}\nrows: {tiny: {}}\n"
+def test_a_student_that_begins_with_a_file_is_the_same_while_the_file_is(tmp_path: Path) -> None:
+    file = tmp_path / "big.safetensors"
+    begins = f"base: {{students: {{a: {{name: resnet8, pretrained: {file}}}, b: resnet8}}}}\nrows: {{tiny: {{}}}}\n"
     (entry,) = read_sweep(written(tmp_path, begins))
     begun = entry.config.model_dump(mode="json")
-    begun["students"]["a"]["sha256"] = "0" * 64
+    file.write_bytes(b"weights")
+    begun["students"]["a"] = as_it_begins(begun["students"]["a"])
     (tmp_path / "tiny-seed0").mkdir()
     (tmp_path / "tiny-seed0" / "config.yaml").write_text(yaml.safe_dump(begun))
     assert Job(entry, tmp_path).state == "waiting"
+    file.write_bytes(b"others")
+    with pytest.raises(UserError, match=r"it differs in students\.a\.sha256"):
+        Job(entry, tmp_path)
+    file.unlink()
+    assert Job(entry, tmp_path).state == "waiting", "a run needs it no more when it has begun"
     (other,) = read_sweep(written(tmp_path, begins.replace("big", "small")))
     with pytest.raises(UserError, match=r"it differs in students\.a\.pretrained"):
         Job(other, tmp_path)

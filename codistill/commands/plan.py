@@ -11,6 +11,7 @@ from rich.markup import escape
 from codistill.bench.bench import time_steps
 from codistill.commands.shared import ConfigArguments, console, errors, new_app, print_table, recipe_and_keys
 from codistill.display import choose_display
+from codistill.models import Model
 from codistill.plan import Plan, build_to_plan, describe
 from codistill.recipe import load_config
 
@@ -49,12 +50,17 @@ def plan(
         _print_measured(measured, found)
 
 
+def _told(model: Model) -> str:
+    """A model as it was written, without the long digest of the file that it begins with."""
+    return str({key: value for key, value in model.items() if key != "sha256"} if isinstance(model, dict) else model)
+
+
 def _print_plan(found: Plan) -> None:
     console.print(escape(found.data), soft_wrap=True)
     students, tasks, teachers = [], [], []
     for name, student in found.students.items():
         stages = " ".join("x".join(map(str, stage)) for stage in student.shape.feature_maps)
-        row = [name, str(student.model), f"{student.parameters:,}", _millions(student.flops), stages]
+        row = [name, _told(student.model), f"{student.parameters:,}", _millions(student.flops), stages]
         students.append([*row, f"{student.shape.embedding}", f"{student.passes:g}", _views(student.views)])
         for key, task in student.tasks.items():
             heads = ", ".join(f"{head} {count:,}" for head, count in task.heads.items())

@@ -128,7 +128,7 @@ def _which(facts: Mapping[str, Any]) -> str:
 def _model(model: str | Mapping[str, Any]) -> str:
     if isinstance(model, str):
         return model
-    settings = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
+    settings = ", ".join(f"{key} {value}" for key, value in model.items() if key not in ("name", "sha256"))
     return f"{model['name']} with {settings}" if settings else str(model["name"])
 
 

@@ -46,6 +46,11 @@ def is_foreign(name: str) -> bool:
     return name.startswith(TIMM) or re.fullmatch(r"[\w.]+:[\w.]+", name) is not None
 
 
+def is_from_a_table(name: str) -> bool:
+    """Whether a name means a model of ours or of timm, whose settings are known here; not a user's own factory."""
+    return name.startswith(TIMM) or not is_foreign(name)
+
+
 def name_and_settings(model: Model) -> tuple[str, dict[str, Any]]:
     """``resnet8`` or ``{name: timm/resnet10t, pretrained: true}`` -> the name, and the settings."""
     if isinstance(model, str):
@@ -56,10 +61,19 @@ def name_and_settings(model: Model) -> tuple[str, dict[str, Any]]:
 def as_it_begins(model: Model) -> Model:
     """The model with the digest, ``sha256``, of the file that it begins with, if it begins with one."""
     name, settings = name_and_settings(model)
-    if is_foreign(name) and not name.startswith(TIMM):  # what settings of a user's function mean is for it to say
+    if not is_from_a_table(name):  # what settings of a user's function mean is for it to say
         return model
     settings = with_digest(settings)
     return {"name": name, **settings} if settings else name
+
+
+def begins_alike(one: Model, other: Model) -> bool:
+    """Whether two models are the same, and begin with the same file as far as its digest is known of both."""
+    (name, settings), (other_name, other_settings) = name_and_settings(one), name_and_settings(other)
+    if name == other_name and is_from_a_table(name):
+        digests = {settings.pop("sha256", None), other_settings.pop("sha256", None)} - {None}
+        return settings == other_settings and len(digests) < 2
+    return one == other
 
 
 def unknown_model(name: str) -> UserError:
@@ -75,7 +89,7 @@ def make_backbone(model: Model, image_size: tuple[int, int] | None = None, *, pr
     that cannot be read, or are not those of the digest that the model names.
     """
     name, settings = name_and_settings(model)
-    if is_foreign(name) and not name.startswith(TIMM):
+    if not is_from_a_table(name):
         return make_own(name, settings)
     digest = settings.pop("sha256", None)
     if pretrained and digest is not None:
@@ -101,7 +115,9 @@ __all__ = [
     "Model",
     "Staged",
     "as_it_begins",
+    "begins_alike",
     "is_foreign",
+    "is_from_a_table",
     "make_backbone",
     "name_and_settings",
     "unknown_model",

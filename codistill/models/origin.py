@@ -20,9 +20,12 @@ def with_digest(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(file: str) -> str:
-    """SHA-256 in hexadecimal digits."""
-    with Path(file).expanduser().open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    """SHA-256 in hexadecimal digits. Raises UserError for a file that cannot be read."""
+    try:
+        with Path(file).expanduser().open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"The file '{file}' cannot be read: {error.strerror}.") from error
 
 
 def check_digest(file: str, sha256: str) -> None:
@@ -32,5 +35,5 @@ def check_digest(file: str, sha256: str) -> None:
     if (now := digest_of(file)) != sha256:
         raise UserError(
             f"'{file}' is not the file that 'sha256' tells: it should begin with {sha256[:12]}, and begins with "
-            f"{now[:12]}. Bring the file back, or leave 'sha256' out to begin with this one."
+            f"{now[:12]}. Bring the file back, or set sha256 of that student to null to begin with this one."
         )

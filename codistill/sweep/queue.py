@@ -10,13 +10,12 @@ last saved step. A run that fails is kept with its log, and the others go on.
 
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from codistill import run_files
 from codistill.engine.durable import write_file
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
+from codistill.models import Model, as_it_begins, begins_alike
 from codistill.report.terms import comparable
 from codistill.sweep.plan import Entry
 
@@ -157,12 +157,12 @@ def _cores() -> int:
 
 _GONE = object()  # what a key has that is no longer there
 _FILLED_IN = ("augment.padding", "augment.flip", "tasks.superclasses")  # by the data, where they are null
-_DIGEST = re.compile(r"students\.[^.]+\.sha256")  # filled in where a student begins with a file
 
 
 def _check_same(run: Path, entry: Entry) -> None:
     """Raises UserError if a run was told otherwise than now; what is free, or filled in by its data, does not count."""
     now, then = entry.config.model_dump(mode="json"), run_files.read_config(run)
+    now["students"] = _as_they_began(now["students"], then["students"])
     differing = _differing({**comparable(now), "seed": now["seed"]}, {**comparable(then), "seed": then["seed"]})
     if differing == ["data.name"]:
         moved = shlex.join(["codistill", "relocate", str(run), "--data", entry.config.data.name])
@@ -177,8 +177,14 @@ def _check_same(run: Path, entry: Entry) -> None:
         )
 
 
+def _as_they_began(now: Mapping[str, Model], then: Mapping[str, Model]) -> dict[str, Model]:
+    """Models as a run has them, where they are the same; one that begins with a file that changed is not."""
+    begin = {name: as_it_begins(model) for name, model in now.items()}
+    return {name: then[name] if name in then and begins_alike(own, then[name]) else own for name, own in begin.items()}
+
+
 def _differing(now: Any, then: Any, key: str = "") -> list[str]:
-    if (now is None and key in _FILLED_IN) or (now is _GONE and _DIGEST.fullmatch(key)):
+    if now is None and key in _FILLED_IN:
         return []
     if isinstance(now, dict) and isinstance(then, dict):
         names = [*now, *(name for name in then if name not in now)]  # a weight or factor that is gone does count

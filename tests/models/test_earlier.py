@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from codistill import Student, UserError, finished, load_student, runs
 from codistill.config import make_config
-from codistill.models import Model, as_it_begins, make_backbone
+from codistill.models import Model, as_it_begins, begins_alike, make_backbone
 from codistill.models.earlier import start_from
 from codistill.models.origin import digest_of
 
@@ -80,23 +80,44 @@ def test_who_trains_it_again_begins_with_the_same_file_or_is_told(model: str, tm
     make_backbone(begun, pretrained=False)  # other weights will be loaded
 
 
-def test_a_model_that_begins_with_no_file_stays_as_it_is() -> None:
-    hub, own = {"name": "timm/resnet18", "pretrained": True}, {"name": "my.nets:make", "pretrained": "x"}
+def test_a_model_that_begins_with_no_file_stays_as_it_is(tmp_path: Path) -> None:
+    file = str(saved(tmp_path / "a.safetensors", "resnet8"))
+    hub, own = {"name": "timm/resnet18", "pretrained": True}, {"name": "my.nets:make", "pretrained": file}
     for model in ("resnet8", hub, own):
         assert as_it_begins(model) == model
 
 
-@pytest.mark.parametrize(
-    ("settings", "why"),
-    [
-        ({"sha256": "0" * 64}, r"has a 'sha256', but no file that it is of"),
-        ({"pretrained": "a.safetensors", "sha256": "0f"}, r"should be 64 hexadecimal digits, got '0f'"),
-    ],
-)
+def test_models_begin_alike_if_no_known_digest_differs() -> None:
+    model = {"name": "resnet8", "pretrained": "a.safetensors"}
+    first, second = ({**model, "sha256": digit * 64} for digit in "01")
+    assert begins_alike(first, first)
+    assert begins_alike(model, first)
+    assert begins_alike("resnet8", "resnet8")
+    assert not begins_alike(first, second)
+    assert not begins_alike(first, "resnet8")
+    own = {"name": "my.nets:make", "sha256": "0"}
+    assert begins_alike(own, own)
+    assert not begins_alike(own, "my.nets:make"), "of a user's function it is a setting as any other"
+
+
 @pytest.mark.parametrize("model", ["resnet8", "timm/resnet18"])
-def test_a_digest_that_is_none_is_refused(model: str, settings: dict[str, str], why: str) -> None:
-    with pytest.raises(UserError, match=why):
-        make_config({"students": [{"name": model, **settings}, "resnet8"]})
+def test_a_digest_is_64_digits_and_goes_with_its_file(model: str) -> None:
+    def kept(**settings: object) -> Model:
+        return make_config({"students": {"a": {"name": model, **settings}, "b": "resnet8"}}).students["a"]
+
+    with pytest.raises(UserError, match=r"should be 64 hexadecimal digits, got '0f'"):
+        kept(pretrained="a.safetensors", sha256="0f")
+    begins = {"name": model, "pretrained": "a.safetensors"}
+    assert kept(pretrained="a.safetensors", sha256="0F" * 32) == {**begins, "sha256": "0f" * 32}
+    for nothing in (None, False):
+        assert kept(pretrained="a.safetensors", sha256=nothing) == begins
+    without = kept(pretrained=False, sha256="0f" * 32)  # the configuration of a run, with another origin
+    assert without == kept(pretrained=False)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The file '.*' cannot be read: "):
+        digest_of(str(tmp_path))
 
 
 def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
