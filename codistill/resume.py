@@ -9,7 +9,7 @@ from codistill.engine.horizon import EarlierPlan, Horizon, earlier_plans
 from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError
 from codistill.finished import read_run_config
-from codistill.models import Model, begins_alike
+from codistill.models import as_they_began
 from codistill.recipe import merged
 from codistill.strict_yaml import read_yaml
 
@@ -41,24 +41,16 @@ def config_to_go_on(run: Path, changes: Mapping[str, Any]) -> RunConfig:
     return make_config(changed)
 
 
-def replanned(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
-    """A configuration to go on with from a checkpoint, which knows how long training was meant to be until then."""
+def taken_up(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
+    """A configuration to go on with from a checkpoint.
+
+    That knows how long training was meant to be until then, and the files that students began with: they may be gone,
+    and the configuration may be given as it was at first, without their digests.
+    """
     before = make_config(read_yaml(state["config"]))
     earlier = earlier_plans(before.epochs, _plans(before), config.epochs, state["steps_done"])
-    return _with_plans(config, config.epochs, earlier)
-
-
-def as_begun(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
-    """A configuration to go on with from a checkpoint, which knows the files that students began with.
-
-    They may be gone, and the configuration may be given as it was at first, without their digests.
-    """
-    before = make_config(read_yaml(state["config"])).students
-
-    def begun(name: str, model: Model) -> Model:
-        return before[name] if name in before and begins_alike(model, before[name]) else model
-
-    return config.model_copy(update={"students": {name: begun(name, model) for name, model in config.students.items()}})
+    students = as_they_began(config.students, before.students)
+    return _with_plans(config.model_copy(update={"students": students}), config.epochs, earlier)
 
 
 def as_planned(config: RunConfig, run: Path) -> RunConfig:

@@ -35,7 +35,7 @@ from codistill.engine.uncompilable import uncompilable_explained
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build, choose_runtime, fresh_student, loss_names
 from codistill.finished import moved_data_explained
-from codistill.resume import MAY_DIFFER, as_begun, as_planned, horizon_of, replanned, with_horizon
+from codistill.resume import MAY_DIFFER, as_planned, horizon_of, taken_up, with_horizon
 
 
 def train(
@@ -90,7 +90,7 @@ def _train(
     processes.together(trackers.check)
     state = processes.on_main(lambda: _take_up(folder)) if resume else None
     if state is not None:
-        config = processes.together(lambda: as_begun(replanned(config, state), state))
+        config = processes.together(lambda: taken_up(config, state))
         if ends is not None and processes.restarted:
             ends = state.get("ends") or ends
     if not resume:  # before all images are decoded

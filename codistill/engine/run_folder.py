@@ -33,6 +33,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from codistill import run_files
+from codistill.digest import sha256_of
 from codistill.engine import checkpoint, durable, lock
 from codistill.errors import UserError, first_line
 from codistill.run_files import ANALYSES
@@ -211,7 +212,7 @@ class RunFolder:
     def check_student(self, name: str, sha256: str | None) -> None:
         """Raises UserError unless a student's file is the one that was saved."""
         path = self.path / "students" / f"{name}.safetensors"
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        if sha256_of(path) != sha256:
             raise UserError(f"'{path}' was altered: its SHA-256 is not the one in summary.json.")
 
     def save_summary(self, summary: dict[str, Any]) -> None:

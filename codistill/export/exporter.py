@@ -18,6 +18,7 @@ from torch import nn
 from codistill import __version__
 from codistill.cohort import Cohort
 from codistill.config import RunConfig
+from codistill.digest import sha256_of
 from codistill.engine.durable import bring_to_disk
 from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError, unknown
@@ -27,7 +28,7 @@ from codistill.export.int8 import quantize_int8
 from codistill.export.network import Deployed, network_of
 from codistill.export.parity import Measured, measure
 from codistill.export.plain import Plain, plain
-from codistill.export.reader import FACTS, FORMATS, Export, is_export, read_export, sha256_of
+from codistill.export.reader import FACTS, FORMATS, Export, is_export, read_export
 from codistill.export.runtimes import open_network
 from codistill.export.which import BEST, ENSEMBLE, LAST, Chosen, choose_student
 from codistill.export.write import import_onnx, write_onnx, write_program, write_safetensors

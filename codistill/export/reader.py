@@ -7,12 +7,12 @@ model.onnx         the network as an ONNX graph
 README.md          the model card
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codistill.digest import sha256_of
 from codistill.errors import UserError, first_line
 from codistill.run_files import misfits
 
@@ -88,8 +88,3 @@ def check_file(path: Path, sha256: str, record: str, mend: str) -> None:
         raise UserError(f"'{path}' is missing. {mend}")
     if sha256_of(path) != sha256:
         raise UserError(f"'{path}' was altered: its SHA-256 is not the one in {record}. {mend}")
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

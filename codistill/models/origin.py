@@ -3,11 +3,11 @@
 The digest becomes part of the run's configuration: who trains it again begins with the same weights, or is told.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codistill.digest import sha256_of
 from codistill.errors import UserError
 
 
@@ -22,8 +22,7 @@ def with_digest(settings: Mapping[str, Any]) -> dict[str, Any]:
 def digest_of(file: str) -> str:
     """SHA-256 in hexadecimal digits. Raises UserError for a file that cannot be read."""
     try:
-        with Path(file).expanduser().open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return sha256_of(Path(file).expanduser())
     except OSError as error:
         raise UserError(f"The file '{file}' cannot be read: {error.strerror}.") from error
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from codistill import run_files
 from codistill.engine.durable import write_file
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
-from codistill.models import Model, as_it_begins, begins_alike
+from codistill.models import as_it_begins, as_they_began
 from codistill.report.terms import comparable
 from codistill.sweep.plan import Entry
 
@@ -162,7 +162,8 @@ _FILLED_IN = ("augment.padding", "augment.flip", "tasks.superclasses")  # by the
 def _check_same(run: Path, entry: Entry) -> None:
     """Raises UserError if a run was told otherwise than now; what is free, or filled in by its data, does not count."""
     now, then = entry.config.model_dump(mode="json"), run_files.read_config(run)
-    now["students"] = _as_they_began(now["students"], then["students"])
+    begin = {name: as_it_begins(model) for name, model in now["students"].items()}  # not alike if its file changed
+    now["students"] = as_they_began(begin, then["students"])
     differing = _differing({**comparable(now), "seed": now["seed"]}, {**comparable(then), "seed": then["seed"]})
     if differing == ["data.name"]:
         moved = shlex.join(["codistill", "relocate", str(run), "--data", entry.config.data.name])
@@ -175,12 +176,6 @@ def _check_same(run: Path, entry: Entry) -> None:
             f"'{run}' was trained otherwise than the sweep says now; it differs in {', '.join(differing[:3])}. Remove "
             "that folder to train it again, or choose another --out."
         )
-
-
-def _as_they_began(now: Mapping[str, Model], then: Mapping[str, Model]) -> dict[str, Model]:
-    """Models as a run has them, where they are the same; one that begins with a file that changed is not."""
-    begin = {name: as_it_begins(model) for name, model in now.items()}
-    return {name: then[name] if name in then and begins_alike(own, then[name]) else own for name, own in begin.items()}
 
 
 def _differing(now: Any, then: Any, key: str = "") -> list[str]:
