@@ -27,10 +27,11 @@ VIEW_STATISTICS = ("together", "clean_only")
 class Cohort(nn.Module):
     """Students that learn together.
 
-    students: by name, two or more. tasks: for each student, its tasks by name. view_statistics: which images count in
-    batch normalisation: ``"together"`` normalises all views of a student as one batch, as the papers do;
-    ``"clean_only"`` lets only the upright images into the running statistics, each group of views being normalised
-    by itself (two forward passes). ``look`` may be set to another way to run students that share nothing.
+    students: by name; one alone is for methods without lessons. tasks: for each student, its tasks by name.
+    view_statistics: which images count in batch normalisation: ``"together"`` normalises all views of a student as one
+    batch, as the papers do; ``"clean_only"`` lets only the upright images into the running statistics, each group of
+    views being normalised by itself (two forward passes). ``look`` may be set to another way to run students that
+    share nothing.
 
     >>> from codistill import Student, observe_shapes
     >>> from codistill.methods import dml
@@ -276,6 +277,9 @@ def _check_names(students: Mapping[str, Student], tasks: Mapping[str, Mapping[st
     for name in tasks:
         if name not in students:
             raise unknown("student in tasks", name, students)
+    if len(students) == 1 and method.lessons:
+        (lone,), lessons = students, ", ".join(method.lessons)
+        raise UserError(f"Student '{lone}' is alone: it has no peer for what the method teaches ({lessons}). Add one.")
     for name, lesson in method.lessons.items():
         has_weights = any(True for _ in lesson.teacher.parameters())
         if name in students and (lesson.teacher.answers or has_weights):

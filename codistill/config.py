@@ -28,11 +28,11 @@ from codistill.methods import METHODS
 from codistill.models import Model
 from codistill.objective import Ramp, Weight
 from codistill.poison import Poison
-from codistill.shorthand import TASKS_OF_EACH, Section, Strict, explain, name_students, named, tasks_of_each
+from codistill.shorthand import AUTO, Section, Strict, explain, name_students, named, tasks_of_each
 
-STUDENTS = ["resnet8", "resnet8"]
-METHOD = "collaborative"
-IF_SET = ("replanned",)  # keys that are written down only where they hold something
+STUDENTS = "resnet8"
+METHOD = "collaborative"  # whose settings are meant where only a setting is given, method.temperature=3
+IF_SET = ("peers", "replanned")  # keys that are written down only where they hold something
 
 
 class Named(Strict):
@@ -78,14 +78,21 @@ class RunConfig(Strict):
 
     # The defaults of these three are shorthands; _spell_out completes them like the user's own.
     students: dict[str, Model] = Field(
-        description="models, as a list or as a mapping from a name of your choice; a name, or {name: ..., settings}",
-        json_schema_extra={"short": str(STUDENTS)},
+        description="one model, for two students or, in a short training, one; or a list, or a mapping from a name of "
+        "your choice; a model is a name, or {name: ..., settings}",
+        json_schema_extra={"short": STUDENTS},
     )
-    tasks: list[list[TaskConfig]] = Field(
-        description="one for each student, in order; one for all; or none",
-        json_schema_extra={"short": TASKS_OF_EACH},
+    tasks: list[list[TaskConfig]] | Literal["auto"] = Field(
+        description="one for each student, in order; one for all; none; auto: what pays in a training of this length",
+        json_schema_extra={"short": AUTO},
     )
-    method: Named = Field(description="how students learn from each other", json_schema_extra={"short": METHOD})
+    method: Named = Field(
+        description="how students learn from each other; auto: collaborative, or independent in a short training",
+        json_schema_extra={"short": AUTO},
+    )
+    peers: Literal["auto"] | None = Field(
+        None, description="auto, which students=MODEL sets: one student alone where training is too short for two"
+    )
     weights: dict[str, Annotated[NonNegativeFloat | Ramp, WrapValidator(_check_weight)]] = Field(
         {}, description="loss name or pattern -> number, or {weight: 1, over: 0.3} to ramp up; the last match wins"
     )
@@ -96,7 +103,7 @@ class RunConfig(Strict):
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     batch_size: int = Field(128, ge=2, description="of all processes together")
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(100, ge=1)
     replanned: list[Replanned] = Field(
         [], description="of a run whose epochs were decided anew: how many there were to be, until which step"
     )
@@ -136,10 +143,14 @@ class RunConfig(Strict):
     @classmethod
     def _spell_out(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Shorthands -> the full form: lists of models, task names, a method's name."""
-        students = name_students(given.get("students", STUDENTS))
-        tasks = tasks_of_each(given.get("tasks", TASKS_OF_EACH), list(students))
-        method = named(given.get("method", METHOD), "method", METHODS)
-        return {**given, "students": students, "tasks": tasks, "method": method}
+        students = given.get("students", STUDENTS)
+        if isinstance(students, str):
+            given = {"peers": AUTO, **given}
+        students = name_students(students)
+        tasks = tasks_of_each(given.get("tasks", AUTO), list(students))
+        method = given.get("method", AUTO)
+        full = {"name": AUTO} if method in (AUTO, {"name": AUTO}) else named(method, "method", METHODS)
+        return {**given, "students": students, "tasks": tasks, "method": full}
 
     @field_validator("weights")
     @classmethod
@@ -164,6 +175,15 @@ class RunConfig(Strict):
             raise unknown("student in poison", self.poison.student, self.students)
         if self.poison.random_labels and (self.augment.mixup or self.augment.cutmix):
             raise UserError("poison.random_labels and images of two labels do not go together: leave mixing out.")
+        return self
+
+    @model_validator(mode="after")
+    def _have_peers(self) -> "RunConfig":
+        if len(self.students) == 1 and self.method.name not in (AUTO, "independent"):
+            raise UserError(
+                f"With method={self.method.name} students teach each other, but there is one: "
+                f"{', '.join(self.students)}. Give two or more, or set method=independent."
+            )
         return self
 
     @model_validator(mode="after")
@@ -196,7 +216,9 @@ class RunConfig(Strict):
 
     @property
     def tasks_of_students(self) -> dict[str, list[TaskConfig]]:
-        """Each student's own."""
+        """Each student's own; of a configuration that is settled."""
+        if isinstance(self.tasks, str):
+            raise ValueError("tasks=auto is not settled yet: see codistill.auto.")
         return dict(zip(self.students, self.tasks, strict=True))
 
     @property

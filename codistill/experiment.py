@@ -1,14 +1,18 @@
 """From a configuration to everything that a run needs, built and found to fit together before anything is trained."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, count, islice
+from statistics import median
 from typing import Any
 
 import torch
 
 from codistill.advice import warnings_of_cohort, warnings_of_data, warnings_of_optimizer
 from codistill.assembly import build_cohort
+from codistill.auto import ENOUGH_FOR_PEERS, Length, is_open, settle
 from codistill.batch import Batch
 from codistill.cohort import Cohort
 from codistill.config import RunConfig, TaskConfig
@@ -20,6 +24,7 @@ from codistill.data import (
     Splits,
     TrainLoader,
     augmentation,
+    batches_per_epoch,
     channel_statistics,
     fingerprint,
     fingerprints,
@@ -34,13 +39,15 @@ from codistill.data import (
 )
 from codistill.engine.processes import ALONE, Processes
 from codistill.engine.runtime import Runtime, choose_device
+from codistill.engine.step import Step
 from codistill.errors import UserError
 from codistill.models import as_it_begins, make_backbone
 from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
 from codistill.poison import wrong_labels
-from codistill.student import Student
+from codistill.student import Statistics, Student
 
+TIMED_STEPS = 4  # tell roughly how many fit into the time there is
 SAMPLE = 1000  # validation images that are enough to see whether students collapse
 
 
@@ -63,6 +70,7 @@ class Experiment:
     sizes: dict[str, int]  # images per split
     data: str  # how many images, and where they come from, in words
     company: str  # the method, and the students with their tasks, in words
+    choice: str  # what was settled of what was left to auto, and why; empty if nothing was
     place: Callable[[Images, int], str]  # where an image is, in words by which a user finds it
     find_warnings: Callable[[], list[str]]
 
@@ -79,23 +87,31 @@ def read_data(config: RunConfig, progress: Progress | None = None) -> tuple[Sour
 
 
 def build(
-    config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None, *, pretrained: bool = True
+    config: RunConfig,
+    progress: Progress | None = None,
+    runtime: Runtime | None = None,
+    *,
+    pretrained: bool = True,
+    ends: float | None = None,
 ) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later.
 
     progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
-    pretrained: read the pretrained weights that students ask for; not if others will be loaded.
+    pretrained: read the pretrained weights that students ask for; not if others will be loaded. ends: when training is
+    to be over, in seconds as of ``time.time``, in place of the configuration's epochs: what is left to ``auto`` is
+    settled by how many steps fit, for which a few are timed.
     """
     runtime = runtime or choose_runtime(config)
     source, splits = read_data(config, progress)
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
-    if (column := config.data.superclass) is not None:
-        kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
-        config = _fill_in_superclasses(config, kept)
     mean, std = channel_statistics(splits.train.pixels)
     if min(std) == 0:
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
+    config, choice = _settled(config, splits.train, (mean, std), runtime, ends)
+    if (column := config.data.superclass) is not None:
+        kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
+        config = _fill_in_superclasses(config, kept)
 
     if pretrained:
         students = {name: as_it_begins(model) for name, model in config.students.items()}
@@ -149,9 +165,46 @@ def build(
         sizes,
         _about_data(config, splits.train.class_names, sizes, test_origin(source, config.data.test)),
         _company(config),
+        choice,
         lambda images, row: place_of(images, row, source),
         lambda: [*source.warnings, *repeated_pictures(splits, source), *warnings],
     )
+
+
+def _settled(
+    config: RunConfig, images: Images, statistics: Statistics, runtime: Runtime, ends: float | None
+) -> tuple[RunConfig, str]:
+    """The configuration without ``auto``, and what was chosen, in words."""
+    if not is_open(config):
+        return config, ""
+    steps_per_epoch = batches_per_epoch(images, config.batch_size, config.order, runtime.processes.count)
+    epochs: float = config.epochs
+    if ends is not None:
+        dearest, _ = settle(config, ENOUGH_FOR_PEERS)  # of what is chosen in a training that is not long
+        left = runtime.processes.on_main(
+            lambda: (ends - time.time()) / _seconds_a_step(dearest, images, statistics, runtime)
+        )
+        epochs = left / steps_per_epoch
+    return settle(config, Length(round(epochs * steps_per_epoch), epochs))
+
+
+def _seconds_a_step(config: RunConfig, images: Images, statistics: Statistics, runtime: Runtime) -> float:
+    """Median of a few steps that leave no trace, on images as they are; the first, which may compile, is none."""
+    size = (3, *images.pixels.shape[1:3])
+    cohort, objective = build_cohort(config, size, len(images.class_names), statistics, pretrained=False)
+    alone = replace(runtime, compile=False, processes=ALONE)
+    cohort = alone.place(cohort, size).train()
+    step = Step(cohort, objective, alone.optimizer(cohort, config.lr_factors, lr=0.0), alone)
+    loader = _train_loader(images, config, cohort, alone, mean=statistics[0], std=statistics[1], device=runtime.device)
+    seconds = []
+    for batch in islice(chain.from_iterable(loader.epoch(number) for number in count()), 1 + TIMED_STEPS):
+        began = time.perf_counter()
+        _, loss = step.forward(batch, progress=1.0)
+        step.backward(loss)
+        step.update(0.0)
+        runtime.synchronise()
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])
 
 
 def _train_loader(images: Images, config: RunConfig, cohort: Cohort, runtime: Runtime, **how: Any) -> TrainLoader:
@@ -229,7 +282,9 @@ def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> R
             return task
         return task.model_copy(update={"settings": {**task.settings, "superclasses": superclass_of_each}})
 
-    return config.model_copy(update={"tasks": [[filled(task) for task in own] for own in config.tasks]})
+    return config.model_copy(
+        update={"tasks": [[filled(task) for task in own] for own in config.tasks_of_students.values()]}
+    )
 
 
 def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from codistill.auto import settled_as
 from codistill.config import RunConfig, make_config
 from codistill.engine.horizon import EarlierPlan, Horizon, earlier_plans
 from codistill.engine.run_folder import RunFolder
@@ -11,6 +12,7 @@ from codistill.errors import UserError
 from codistill.finished import read_run_config
 from codistill.models import as_they_began
 from codistill.recipe import merged
+from codistill.run_files import of_today
 from codistill.strict_yaml import read_yaml
 
 # How long it still takes, on what device, and how it is sped up there.
@@ -47,7 +49,8 @@ def taken_up(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
     That knows how long training was meant to be until then, and the files that students began with: they may be gone,
     and the configuration may be given as it was at first, without their digests.
     """
-    before = make_config(read_yaml(state["config"]))
+    before = make_config(of_today(read_yaml(state["config"])))
+    config = settled_as(config, before)
     earlier = earlier_plans(before.epochs, _plans(before), config.epochs, state["steps_done"])
     students = as_they_began(config.students, before.students)
     return _with_plans(config.model_copy(update={"students": students}), config.epochs, earlier)
@@ -56,7 +59,7 @@ def taken_up(config: RunConfig, state: Mapping[str, Any]) -> RunConfig:
 def as_planned(config: RunConfig, run: Path) -> RunConfig:
     """The configuration that a run began with, and was given again, with the epochs that it has by now."""
     now = read_run_config(run)
-    return _with_plans(config, now.epochs, _plans(now))
+    return _with_plans(settled_as(config, now), now.epochs, _plans(now))
 
 
 def with_horizon(config: RunConfig, horizon: Horizon) -> RunConfig:

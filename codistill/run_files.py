@@ -45,8 +45,16 @@ def read_bytes(run: Path, name: str) -> bytes:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """config.yaml as plain data."""
-    return _mapping(run, "config.yaml", read_yaml, _CONFIG)
+    """config.yaml as plain data, with what runs of earlier versions left unsaid."""
+    return of_today(_mapping(run, "config.yaml", read_yaml, _CONFIG))
+
+
+def of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that a run was trained with, with the keys that came later as they stood for it then."""
+    method = config["method"]
+    if isinstance(method, dict) and method.get("name") == "collaborative" and "grid" not in method:
+        return {**config, "method": {**method, "grid": None}}  # the CPM worked on the whole of the smallest map
+    return config
 
 
 def read_summary(run: Path) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def _train(
 
     def built() -> Experiment:
         with moved_data_explained(folder.path) if resume else nullcontext():
-            return build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
+            runtime = choose_runtime(config, processes)
+            return build(config, display.decoding, runtime, pretrained=state is None, ends=ends)
 
     experiment = processes.together(built)
     config, cohort, runtime = experiment.config, experiment.cohort, experiment.runtime
@@ -112,6 +113,8 @@ def _train(
     recorder = _recorder(experiment, folder, optimizer, scaling, horizon, ends, display, stop)
     # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
     display.note(experiment.data)
+    if experiment.choice:
+        display.note(experiment.choice)
     display.note(experiment.company)
     if ends is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
         display.note(remark)

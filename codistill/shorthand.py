@@ -21,7 +21,7 @@ from codistill.models import MODELS, TIMM, Model, is_foreign, is_from_a_table, n
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
-TASKS_OF_EACH = "jigsaw"  # unless they are given; chosen by the micro benchmark: docs/results.md
+AUTO = "auto"  # settled by codistill.auto once the length of training is known
 FOR_ALL = ("pretrained", "sha256")  # settings of every model of ours besides its own
 
 
@@ -44,14 +44,19 @@ class Section(Strict):
 
 
 def name_students(given: Any) -> dict[str, Model]:
-    """Models by student's name. In a list they are named after themselves, and numbered where they occur again."""
+    """Models by student's name. In a list they are named after themselves, and numbered where they occur again.
+
+    One model that is in no list is for two students.
+    """
+    if isinstance(given, str):
+        given = [given, given]
     if isinstance(given, list):
         models = [name_and_settings(_model(model))[0].removeprefix(TIMM) for model in given]
         names = [re.sub(r"[./:]", "_", model) for model in models]
         numbered = [f"{n}_{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]
         given = dict(zip(numbered, given, strict=True))
     if not isinstance(given, dict):
-        raise UserError(f"students should be a list of models or a mapping name: model, got {given!r}.")
+        raise UserError(f"students should be a model, a list of models or a mapping name: model, got {given!r}.")
     for name in given:
         if isinstance(name, bool) or name is None:
             raise UserError(
@@ -111,8 +116,10 @@ def _check_storable(model: dict[str, Any]) -> None:
         raise UserError(f"Settings of model '{model['name'][:50]}' should be words, numbers, lists and mappings.")
 
 
-def tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]]:
-    """One entry per student; an entry is a task, a list of tasks, or none. One entry alone is for all."""
+def tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]] | str:
+    """One entry per student: a task, a list of tasks, or none. One entry alone is for all; ``auto`` stays as it is."""
+    if given == AUTO:
+        return AUTO
     if given is None or given == [] or given == "none":
         return [[] for _ in students]
     if not isinstance(given, list):
@@ -122,7 +129,7 @@ def tasks_of_each(given: Any, students: list[str]) -> list[list[dict[str, Any]]]
     if len(given) != len(students):
         raise UserError(
             f"{len(given)} tasks for {len(students)} students ({', '.join(students)}): "
-            f"give one for each student in order, one for all, or tasks=none. The default is {TASKS_OF_EACH} for all."
+            f"give one for each student in order, one for all, or tasks=none or auto."
         )
     entries = [entry if isinstance(entry, list) else [entry] for entry in given]
     tasks = [[_task(task) for task in entry if task not in (None, "none")] for entry in entries]

@@ -125,9 +125,9 @@ def renormalisation(given: Statistics, wanted: Statistics) -> tuple[Tensor, Tens
 
 
 def check_student_names(names: Collection[str]) -> None:
-    """Raises UserError unless there are two names or more, each fit for loss names, patterns and PyTorch's modules."""
-    if len(names) < 2:
-        raise UserError(f"A cohort needs at least two students, got {len(names)}.")
+    """Raises UserError unless there is a name, and each is fit for loss names, patterns and PyTorch's modules."""
+    if not names:
+        raise UserError("A cohort needs a student, got none.")
     for name in names:
         if not name or set(name) & set("./\\*?[]"):
             raise UserError(f"A student's name may not be empty or contain any of . / \\ * ? [ ], got {name[:50]!r}.")

@@ -7,7 +7,7 @@ from codistill.data.digits import Digits
 from codistill.data.folder import NoSuchData
 from codistill.data.hub import HubData
 from codistill.data.images import Images, Splits, channel_statistics
-from codistill.data.loader import EvaluationLoader, TrainLoader
+from codistill.data.loader import EvaluationLoader, TrainLoader, batches_per_epoch
 from codistill.data.prepare import place_of, prepare, superclasses, test_origin
 from codistill.data.repeated import repeated_pictures
 from codistill.data.source import Progress, Source
@@ -48,6 +48,7 @@ __all__ = [
     "Splits",
     "TrainLoader",
     "augmentation",
+    "batches_per_epoch",
     "changed_since",
     "changed_splits",
     "channel_statistics",

@@ -51,11 +51,7 @@ class TrainLoader:
     ) -> None:
         device = torch.device(device)
         share = _share(batch_size, processes)
-        rows = rows_shown(images.labels, order, share)
-        if batch_size > rows:
-            raise UserError(
-                f"batch_size={batch_size} is larger than the training data: {rows} images.{_that_fits(rows, processes)}"
-            )
+        self._batches = batches_per_epoch(images, batch_size, order, processes)
         self.size = (images.pixels.shape[1], images.pixels.shape[2])
         if crop.padding >= min(self.size):
             raise UserError(
@@ -67,7 +63,6 @@ class TrainLoader:
         self._told = {name: labels.to(device) for name, labels in (told or {}).items()}
         self._batch_size = batch_size
         self._part = slice(rank * share, (rank + 1) * share)  # in one piece, so that pairs stay together
-        self._batches = rows // batch_size
         self._order = ORDERS[order]
         self._seed = seed
         self._augmentations = augmentations
@@ -190,6 +185,16 @@ class EvaluationLoader:
         for pixels, labels in list(batches)[self._mine]:
             images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
             yield Batch(normalise(images, self._mean, self._std), labels.to(device, non_blocking=True))
+
+
+def batches_per_epoch(images: Images, batch_size: int, order: str, processes: int = 1) -> int:
+    """Whole batches of ``batch_size`` images, which all processes share. Raises UserError where there is none."""
+    rows = rows_shown(images.labels, order, _share(batch_size, processes))
+    if batch_size > rows:
+        raise UserError(
+            f"batch_size={batch_size} is larger than the training data: {rows} images.{_that_fits(rows, processes)}"
+        )
+    return rows // batch_size
 
 
 def _that_fits(rows: int, processes: int) -> str:

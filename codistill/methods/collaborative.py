@@ -41,19 +41,27 @@ def collaborative(
     width: PositiveInt | None = None,
     heads: PositiveInt = 4,
     mlp_ratio: PositiveFloat = 1.0,
+    grid: PositiveInt | None = 2,
     teach_on: Literal["clean", "turns"] = "clean",
 ) -> Method:
     """What students learn from their tasks, fused by the CPM into a teacher for all (SSRN 5217092).
 
     temperature: of every KL. ramp: fraction of training over which the links grow to full weight.
     train_students: the CPM's own losses train the students too. reliability: how fast a student that falls behind
-    loses its say, per nat of cross-entropy; 0 trusts all alike. width, heads, mlp_ratio: of the CPM. teach_on: hold all
-    lessons, and train the CPM, on the upright images only or on all four quarter turns (as HSSAKD does), which every
-    student then sees.
+    loses its say, per nat of cross-entropy; 0 trusts all alike. width, heads, mlp_ratio: of the CPM. grid: positions on
+    a side of the map that the CPM works on, at most; None for all of the smallest last map. teach_on: hold all lessons,
+    and train the CPM, on the upright images only or on all four quarter turns (as HSSAKD does), which every student
+    then sees.
     """
     trust = Reliability(list(shapes), sharpness=reliability)
     cpm = CollaborativeProcessing(
-        shapes, width=width, heads=heads, mlp_ratio=mlp_ratio, train_students=train_students, reliability=trust
+        shapes,
+        width=width,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        grid=grid,
+        train_students=train_students,
+        reliability=trust,
     )
     kl = KL(temperature)
     views = QUARTER_TURNS if teach_on == "turns" else (CLEAN,)

@@ -1,6 +1,6 @@
 """The Collaborative Processing Module: an online teacher that fuses what the students' features have of their own.
 
-    tokens_i = LayerNorm(Project_i(F_i))            1x1 convolution to width d, on the smallest grid: (B, H*W, d)
+    tokens_i = LayerNorm(Project_i(Pool(F_i)))      averaged to the common grid, 1x1 convolution to width d: (B, H*W, d)
     seen_i   = mean over j != i of w_j * Q_j tokens_j                              what the others ask for
     s_i      = a_i * tokens_i + b_i * Attend(query = seen_i, key = K_i tokens_i, value = V_i tokens_i)
     h_i      = c_i * s_i + e_i * MLP(LayerNorm(s_i))                               a, b, c, e learnable scalars
@@ -8,8 +8,10 @@
     fused    = ReLU BN Conv1x1 (w_i * mixed_i for each student's share i of the channels)
     z_t      = Linear(mean over positions of fused)
 
-Attention runs over spatial positions, several heads. w_i is the students' reliability (1 for the best). It enters
-after the first batch normalisation, which would undo any scale put in before it.
+The common grid is the smallest of the students' last maps, with at most ``grid`` positions on a side: attention costs
+the square of the positions, and on 16x16 of them the module took as long as the students. Attention runs over spatial
+positions, several heads. w_i is the students' reliability (1 for the best). It enters after the first batch
+normalisation, which would undo any scale put in before it.
 
 Source: the paper (SSRN 5217092) gives the module's purpose in its abstract, not its formulas. Fusion by depthwise
 and pointwise convolution is FFL's (Kim et al., ICPR 2020, arXiv:1904.09058); the rest is our reading.
@@ -61,7 +63,7 @@ class Branch(nn.Module):
 
     def tokens(self, feature_map: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, P, d) on the common grid of P positions."""
-        projected = F.adaptive_avg_pool2d(self.project(feature_map), self.grid)
+        projected = self.project(F.adaptive_avg_pool2d(feature_map, self.grid))
         return self.token_norm(projected.flatten(2).transpose(1, 2))
 
     def forward(self, tokens: Tensor, seen: Tensor, heads: int) -> Tensor:
@@ -84,8 +86,9 @@ class Mixed(NamedTuple):
 class CollaborativeProcessing(AnsweringTeacher):
     """The module above, for two students or more of any architecture.
 
-    width: d; None is the narrowest student's last width. train_students: whether the module's own losses train
-    the students too, through their features (True: FFL's reading; False: FFSD's).
+    width: d; None is the narrowest student's last width. grid: positions on a side at most; None sets no limit.
+    train_students: whether the module's own losses train the students too, through their features (True: FFL's reading;
+    False: FFSD's).
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class CollaborativeProcessing(AnsweringTeacher):
         width: int | None = None,
         heads: int = 4,
         mlp_ratio: float = 1.0,
+        grid: int | None = 2,
         train_students: bool = True,
         reliability: Reliability | None = None,
     ) -> None:
@@ -108,7 +112,8 @@ class CollaborativeProcessing(AnsweringTeacher):
         self.heads = heads
         self.train_students = train_students
         self.reliability = reliability
-        self.grid = min(((height, width) for _, height, width in last_maps), key=math.prod)
+        height, wide = min(((height, wide) for _, height, wide in last_maps), key=math.prod)
+        self.grid = (height, wide) if grid is None else (min(height, grid), min(wide, grid))
         self.branches = nn.ModuleDict(
             {
                 name: Branch(shape.feature_maps[-1][0], self.width, self.grid, mlp_ratio)

@@ -1,0 +1,97 @@
+"""What a configuration leaves to ``auto``, settled by how long training is: the method, its tasks, a second student.
+
+Peers and tasks regularise: they pay once a network alone begins to overfit, and cost steps that a short training
+lacks. One network is trained about twice as fast as two, and comes twice as far in the same time.
+
+    too short for peers     one network alone; several, where they are listed, each alone
+    long enough for peers   ``collaborative`` without a task
+    long enough for tasks   ``collaborative`` with ``jigsaw`` for every student
+
+What is set explicitly is never changed. The lengths are those of docs/results.md#short-trainings.
+"""
+
+from typing import Any, NamedTuple
+
+from codistill.config import RunConfig, make_config
+from codistill.models import name_and_settings
+from codistill.shorthand import AUTO
+
+METHOD, TASK = "collaborative", "jigsaw"
+
+
+class Length(NamedTuple):
+    """Of a training. Both count: few images overfit within few steps, and many do not within few epochs."""
+
+    steps: int
+    epochs: float
+
+    def reaches(self, other: "Length") -> bool:
+        return self.steps >= other.steps and self.epochs >= other.epochs
+
+    def __str__(self) -> str:
+        return f"{self.epochs:,.0f} epochs ({self.steps:,} steps)"
+
+
+ENOUGH_FOR_PEERS = Length(steps=600, epochs=40)
+ENOUGH_FOR_TASKS = Length(steps=1500, epochs=100)
+
+
+def is_open(config: RunConfig) -> bool:
+    """Whether ``settle`` has anything to choose."""
+    return AUTO in (config.method.name, config.tasks, config.peers)
+
+
+def settle(config: RunConfig, length: Length) -> tuple[RunConfig, str]:
+    """The configuration without ``auto``, and in one sentence what was chosen and why; no sentence if nothing was.
+
+    length: of a training of all students that ``config`` has.
+    """
+    if not is_open(config):
+        return config, ""
+    keys: dict[str, Any] = config.model_dump(mode="json")
+    may_leave = keys.pop("peers", None) == AUTO and config.method.name == AUTO and not _names_students(config)
+    if may_leave and not length.reaches(ENOUGH_FOR_PEERS):
+        keys["students"] = dict(list(config.students.items())[:1])
+        keys["tasks"] = AUTO if config.tasks == AUTO else keys["tasks"][:1]
+    has_peers = len(keys["students"]) > 1 and length.reaches(ENOUGH_FOR_PEERS)
+    if config.method.name == AUTO:
+        keys["method"] = METHOD if has_peers else "independent"
+    if config.tasks == AUTO:
+        pretrained = any(name_and_settings(model)[1].get("pretrained") for model in config.students.values())
+        learn_together = has_peers and config.method.name in (AUTO, METHOD)
+        keys["tasks"] = TASK if learn_together and length.reaches(ENOUGH_FOR_TASKS) and not pretrained else "none"
+    settled = make_config(keys)
+    return settled, _sentence(config, settled, length)
+
+
+def settled_as(config: RunConfig, run: RunConfig) -> RunConfig:
+    """The configuration, with what it leaves open as it was settled when a run began with it."""
+    keys = ["method"] * (config.method.name == AUTO) + ["tasks"] * (config.tasks == AUTO)
+    if config.peers == AUTO:
+        keys += ["students", "tasks", "peers"]
+    return config.model_copy(update={key: getattr(run, key) for key in keys})
+
+
+def _names_students(config: RunConfig) -> bool:
+    """Whether the user has plans for a student of its own."""
+    return config.poison is not None or bool(config.optimizer.lr_factors)
+
+
+def _sentence(config: RunConfig, settled: RunConfig, length: Length) -> str:
+    model, _ = name_and_settings(next(iter(settled.students.values())))
+    if len(settled.students) == 1:
+        chosen = f"{model} is trained alone" if len(config.students) > 1 else ""
+    else:
+        tasks = {task.name for own in settled.tasks_of_students.values() for task in own}
+        chosen = f"method={settled.method.name}" * (config.method.name == AUTO)
+        if config.tasks == AUTO and settled.method.name == METHOD:  # others have none, however long training is
+            chosen += f"{' with ' * bool(chosen)}tasks={', '.join(sorted(tasks)) or 'none'}"
+    if not chosen:
+        return ""
+    if settled.method.name == "independent":
+        later = f"a peer pays from about {ENOUGH_FOR_PEERS} on"
+    elif settled.method.name == METHOD and not length.reaches(ENOUGH_FOR_TASKS):
+        later = f"{TASK} pays from about {ENOUGH_FOR_TASKS} on"
+    else:
+        later = ""
+    return f"Chosen for {length}: {'; '.join(filter(None, [chosen, later]))}."
