@@ -24,8 +24,16 @@ try:
     from codistill.commands.shared import console, errors, new_app
     from codistill.engine.launched import leave
     from codistill.errors import TrainingEnded, UserError
+    from codistill.libraries import Fault, fault_behind
 except KeyboardInterrupt:  # these take a moment, in which nothing was begun that could be told of
     raise SystemExit(130) from None
+except ModuleNotFoundError as missing:  # typer, say: then there is nothing to print with
+    from codistill.libraries import fault_behind
+
+    if (fault := fault_behind(missing)) is None:
+        raise
+    sys.stderr.write(f"Error: codistill needs {fault}\n")
+    raise SystemExit(2) from None
 
 # Each is a file of codistill/commands with an `app`.
 COMMANDS = {
@@ -50,13 +58,29 @@ COMMANDS = {
     "doctor": "What codistill runs on here; and whether an interrupted run goes on exactly.",
 }
 
+OPTIONS = "--help lists its options where that is installed; docs/configuration.md lists all KEY=VALUE."
+
 
 class Commands(TyperGroup):
     """Lists every command; imports the one that is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, _, rest = super().resolve_command(ctx, args)
-        return name, typer.main.get_command(import_module(f"codistill.commands.{name}").app), rest
+        try:
+            module = import_module(f"codistill.commands.{name}")
+        except (ImportError, OSError) as error:  # the latter of libraries of the system
+            fault = fault_behind(error)
+            if fault is None:
+                raise
+            if "--help" in rest:
+                console.print(escape(f"{name}: {COMMANDS[str(name)]}\n\n{_needs(fault)}\n{OPTIONS}"), soft_wrap=True)
+                raise typer.Exit from error
+            raise UserError(_needs(fault)) from error
+        return name, typer.main.get_command(module.app), rest
+
+
+def _needs(fault: Fault) -> str:
+    return f"This command needs {fault}"
 
 
 app = new_app(
@@ -91,6 +115,11 @@ def _root(
     pass
 
 
+def _end(message: str) -> None:
+    errors.print(f"[bold red]Error:[/bold red] {escape(message)}", soft_wrap=True)
+    leave(2)
+
+
 def main() -> None:
     """The entry point: whatever the user can mend is one line on stderr and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -102,8 +131,11 @@ def main() -> None:
     except SystemExit as ending:  # how a command ends, well or not
         leave(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
     except UserError as error:
-        errors.print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
-        leave(2)
+        _end(str(error))
+    except ImportError as error:  # of what a command imports later on
+        if (fault := fault_behind(error)) is None:
+            raise
+        _end(_needs(fault))
     except TrainingEnded as error:
         to = Console(stderr=True, highlight=False) if error.told_by_all else errors
         to.print(f"[bold red]{error.headline}:[/bold red] {escape(f'{error} {error.advice}'.strip())}", soft_wrap=True)

@@ -26,13 +26,32 @@ from codistill.config_optimizer import OptimizerConfig
 from codistill.errors import UserError, unknown
 from codistill.methods import METHODS
 from codistill.models import Model
+from codistill.nearest import nearest
 from codistill.objective import Ramp, Weight
 from codistill.poison import Poison
-from codistill.shorthand import AUTO, Section, Strict, explain, name_students, named, tasks_of_each
+from codistill.shorthand import (
+    AUTO,
+    Section,
+    Strict,
+    explain,
+    name_students,
+    named,
+    settings_of,
+    tasks_of_each,
+)
 
 STUDENTS = "resnet8"
 METHOD = "collaborative"  # whose settings are meant where only a setting is given, method.temperature=3
 IF_SET = ("peers", "replanned")  # keys that are written down only where they hold something
+# What a key is called here that others, or readers of the documentation, call otherwise.
+ELSEWHERE = {
+    "learning_rate": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "resolution": "data.image_size",
+    "model": "students",
+    "models": "students",
+    "fraction": "tasks=[{name: jigsaw, fraction: 0.5}]",
+}
 
 
 class Named(Strict):
@@ -149,7 +168,11 @@ class RunConfig(Strict):
         students = name_students(students)
         tasks = tasks_of_each(given.get("tasks", AUTO), list(students))
         method = given.get("method", AUTO)
-        full = {"name": AUTO} if method in (AUTO, {"name": AUTO}) else named(method, "method", METHODS)
+        full = (
+            {"name": AUTO}
+            if method in (AUTO, {"name": AUTO})
+            else named(method, "method", METHODS, elsewhere=every_key())
+        )
         return {**given, "students": students, "tasks": tasks, "method": full}
 
     @field_validator("weights")
@@ -259,23 +282,47 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     for key in ("data", "optimizer"):
         if isinstance(given.get(key), str):
             given[key] = {"name": given[key]}
-    _check_keys(RunConfig, given)
+    _check_keys(RunConfig, given, [*RunConfig.model_fields, *every_key(), *_keys_of_method(given.get("method"))])
     try:
         return RunConfig.model_validate(given)
     except ValidationError as error:
         raise UserError(explain(error)) from error
 
 
-def _check_keys(model: type[BaseModel], given: Mapping[str, Any], prefix: str = "") -> None:
-    """Unknown keys, before pydantic sees them: with the choices and the nearest one."""
+def every_key() -> list[str]:
+    """Every key with its section: ``data.name``, ``epochs``."""
+    return [key for key, _, _ in describe_fields()]
+
+
+def _keys_of_method(method: Any) -> list[str]:
+    """The settings of the method that is asked for, as keys: ``method.temperature``."""
+    name = method.get("name") if isinstance(method, Mapping) else METHOD if method is None else method
+    return [f"method.{setting}" for setting in settings_of(METHODS[name])] if name in METHODS else []
+
+
+def _check_keys(model: type[BaseModel], given: Mapping[str, Any], known: list[str], prefix: str = "") -> None:
+    """Unknown keys, before pydantic sees them: with the choices, and the nearest of all ``known`` ones."""
     for key, value in given.items():
         if key not in model.model_fields:
-            raise unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in model.model_fields])
+            choices = [f"{prefix}{name}" for name in model.model_fields]
+            for whole in (_whole_key(f"{prefix}{key}", value), f"{prefix}{key}"):
+                near = [ELSEWHERE[name] for name in (whole, whole.split(".")[-1]) if name in ELSEWHERE][:1]
+                if near := near or nearest(whole, known):
+                    break
+            raise unknown("key", whole, choices, near)
         kind = model.model_fields[key].annotation
         if isinstance(kind, type) and issubclass(kind, Section):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix}{key} should be a mapping with keys among {', '.join(kind.model_fields)}.")
-            _check_keys(kind, value, f"{prefix}{key}.")
+            _check_keys(kind, value, known, f"{prefix}{key}.")
+
+
+def _whole_key(key: str, value: Any) -> str:
+    """``optimiser.lr`` of ``optimiser: {lr: 1}``, which is what ``optimiser.lr=1`` has become."""
+    while isinstance(value, Mapping) and len(value) == 1:
+        ((inner, value),) = value.items()
+        key = f"{key}.{inner}"
+    return key
 
 
 def describe_fields(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[tuple[str, str, str]]:

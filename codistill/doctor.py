@@ -1,29 +1,22 @@
-"""What codistill finds on this machine, and a proof that a killed run goes on here as if nothing had happened."""
+"""A proof that a killed run goes on here as if nothing had happened."""
 
-import os
-import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from codistill import __version__, finished, run_files, runs
+from codistill import finished, run_files, runs
 from codistill.config import make_config
-from codistill.data.cache_entry import cache_folder
-from codistill.data.hub import download_folder
 from codistill.display import Silent
 from codistill.engine import checkpoint
 from codistill.errors import UserError
 
-LIBRARIES = ("numpy", "datasets", "safetensors", "accelerate", "timm")
 TINY = {
     "students": {"a": "resnet8", "b": "resnet8"},
     "data": {"name": "digits", "per_class": 4, "validation": 0.02},
@@ -33,20 +26,6 @@ TINY = {
 }
 # May differ between equal runs.
 CLOCK = ("images_per_second", "steps_timed", "training_seconds", "processor_seconds", "total_seconds")
-
-
-def describe() -> list[tuple[str, str]]:
-    """Names and values: versions, devices and threads, folders."""
-    rows = [("codistill", __version__), ("torch", torch.__version__), ("python", platform.python_version())]
-    rows += [(name, found) for name in LIBRARIES if (found := _version(name))]
-    rows.append(("platform", f"{platform.system()} {platform.release()}, {platform.machine()}"))
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    rows.append(("GPUs", ", ".join(gpus) or "none"))
-    rows.append(("CPU", f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"))
-    rows.append(("runs", _room(Path("runs").absolute())))
-    rows.append(("downloads", _room(download_folder())))
-    rows.append(("cache", _room(cache_folder())))
-    return rows
 
 
 def check_resume() -> tuple[str, str | None]:
@@ -129,21 +108,3 @@ def _equal(a: Any, b: Any) -> bool:
         return bool(type(a) is type(b) and a == b)
     bits = [tensor.contiguous().flatten().view(torch.uint8) for tensor in (a, b)]
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*bits)
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
-
-
-def _room(folder: Path) -> str:
-    """Whether a folder can be written, or made, and how much fits there."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            free = shutil.disk_usage(there).free
-    except OSError as error:
-        return f"{folder}: NOT writable ({error.strerror})"
-    return f"{folder}: writable, {free / 1e9:,.1f} GB free"

@@ -5,7 +5,8 @@ the exit code is 2. ``TrainingEnded`` is what can befall a run later, with exit 
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+from codistill.nearest import did_you_mean, nearest
 
 
 class UserError(Exception):
@@ -25,9 +26,11 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def unknown(kind: str, given: str, choices: Iterable[str]) -> UserError:
-    """An error for a name that is not among ``choices``, with the nearest one suggested."""
+def unknown(kind: str, given: str, choices: Iterable[str], near: Iterable[str] | None = None) -> UserError:
+    """An error for a name that is not among ``choices``, with the nearest ones suggested.
+
+    near: what to suggest instead, where more is known of it than its letters.
+    """
     choices = list(choices)
-    near = get_close_matches(given, choices, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(nearest(given, choices) if near is None else near)
     return UserError(f"Unknown {kind} '{given}'.{hint} Choices: {', '.join(choices) or 'none'}.")

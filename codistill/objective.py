@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from codistill.errors import UserError, unknown
+from codistill.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Objective:
         names = sorted(names)
         for key in self.weights:
             if not any(fnmatchcase(name, key) for name in names):
-                raise unknown("loss in weights", key, names)
+                near = nearest(key, names, most=len(names))
+                lasts = {name.rpartition("/")[2] for name in near}
+                raise unknown("loss in weights", key, names, near if len(near) < 2 else [f"*/{last}" for last in lasts])
         return {name: self._weight_of(name) for name in names}
 
     def check_heard(self, keys: Iterable[str], names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from codistill.config import METHOD, RunConfig, make_config
 from codistill.errors import UserError
+from codistill.nearest import did_you_mean, similar_path
 from codistill.strict_yaml import read_yaml
 
 
@@ -32,6 +33,8 @@ def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         key, separator, value = override.partition("=")
         if not separator or not all(key.split(".")):
             raise UserError(f"'{override}' is not of the form key=value. A recipe comes first, before all keys.")
+        if key != key.strip():
+            raise UserError(f"'{override}' has a space beside its key. Write {key.strip()}={value.strip()}.")
         if not value.strip():  # an unset variable of a shell script, most likely
             raise UserError(f"'{override}' has no value. Give one, or leave the key out; null stands for no value.")
         try:
@@ -55,8 +58,9 @@ def merged(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def read_recipe(path: Path) -> dict[str, Any]:
     """The keys and values of a recipe file, as they are. Raises UserError if it cannot be read as such."""
     if not os.path.isfile(path):  # which, unlike Path.is_file, takes names of any length
-        what = "is a folder, not a YAML file" if os.path.isdir(path) else "does not exist"
-        raise UserError(f"Recipe '{path}' {what}.")
+        if os.path.isdir(path):
+            raise UserError(f"Recipe '{path}' is a folder, not a YAML file.")
+        raise UserError(f"Recipe '{path}' does not exist.{did_you_mean(similar_path(path, os.path.isfile))}")
     try:
         given = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:

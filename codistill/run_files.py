@@ -1,12 +1,14 @@
 """Reading the files of a run as plain data: all that reports may know of it. No torch in here."""
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from codistill.errors import UserError, first_line
+from codistill.nearest import did_you_mean, similar_path
 from codistill.strict_yaml import read_yaml
 
 # What readers of a run rely on, and its kind. A file without it is not as a run wrote it.
@@ -33,7 +35,7 @@ def told_apart(student: str) -> str:
 def read_bytes(run: Path, name: str) -> bytes:
     """One file of a run folder. Raises UserError where it is missing, with the likely reason."""
     if not run.is_dir():
-        raise UserError(f"Run folder '{run}' does not exist.")
+        raise UserError(f"Run folder '{run}' does not exist.{did_you_mean(similar_path(run, os.path.isdir))}")
     path = run / name
     if not path.exists():
         unfinished = " The run is not finished." if (run / "config.yaml").exists() else " Is it a run folder?"

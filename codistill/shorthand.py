@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, cre
 
 from codistill.errors import UserError, unknown
 from codistill.models import MODELS, TIMM, Model, is_foreign, is_from_a_table, name_and_settings, unknown_model
+from codistill.nearest import nearest
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
@@ -63,8 +64,25 @@ def name_students(given: Any) -> dict[str, Model]:
                 f"A student's name should be a word, got {name!r}. YAML reads yes, no, on, off so: quote it."
             )
     given = {str(name): model for name, model in given.items()}
+    for name, model in given.items():
+        _check_order(name, model)
     check_student_names(given)
     return {name: _model(model) for name, model in given.items()}
+
+
+def _check_order(student: str, model: Any) -> None:
+    """Raises UserError for a student without a model, and for one whose name and model have changed places."""
+    if model is None:
+        raise UserError(
+            f"Student '{student}' has no model. In a mapping write name: model, with a space after the colon, such as "
+            "{small: resnet8, large: resnet20}."
+        )
+    no_model = isinstance(model, str) and model not in MODELS and not is_foreign(model)
+    if no_model and (student in MODELS or student.startswith(TIMM)):
+        raise UserError(
+            f"Unknown model '{model}', for a student that is named '{student}'. The student's name comes first: "
+            f"{{{model}: {student}}}."
+        )
 
 
 def _model(given: Any) -> Model:
@@ -153,11 +171,16 @@ def _task(given: Any) -> dict[str, Any]:
 
 
 def named(
-    given: Any, kind: str, choices: Mapping[str, Callable[..., Any]], besides: Sequence[str] = ()
+    given: Any,
+    kind: str,
+    choices: Mapping[str, Callable[..., Any]],
+    besides: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
 ) -> dict[str, Any]:
     """A name, or a mapping with a name and settings -> name and complete settings, checked against the signature.
 
-    besides: settings that there are too, which the caller has taken out.
+    besides: settings that there are too, which the caller has taken out. elsewhere: keys that a setting may be meant
+    as which there is not.
     """
     if isinstance(given, str):
         given = {"name": given}
@@ -167,11 +190,20 @@ def named(
     if name not in choices:
         raise unknown(kind, name, choices)
     settings = {key: value for key, value in given.items() if key != "name"}
-    return {"name": name, "settings": check_settings(choices[name], settings, f"{kind} '{name}'", besides)}
+    return {"name": name, "settings": check_settings(choices[name], settings, f"{kind} '{name}'", besides, elsewhere)}
+
+
+def settings_of(factory: Callable[..., Any]) -> list[str]:
+    """The names of a factory's settings: of its keyword-only parameters."""
+    return [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
 def check_settings(
-    factory: Callable[..., Any], settings: Mapping[str, Any], place: str, besides: Sequence[str] = ()
+    factory: Callable[..., Any],
+    settings: Mapping[str, Any],
+    place: str,
+    besides: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Settings for the keyword-only parameters of ``factory``, with types checked and defaults filled in."""
     parameters = inspect.signature(factory).parameters.values()
@@ -184,7 +216,8 @@ def check_settings(
     }
     for key in settings:
         if key not in fields:
-            raise unknown(f"setting of {place}", str(key), [*fields, *besides])
+            there = [*fields, *besides]
+            raise unknown(f"setting of {place}", str(key), there, nearest(str(key), [*there, *elsewhere]))
     try:
         model: type[BaseModel] = create_model("Settings", __base__=Strict, **fields)
         return model.model_validate(dict(settings)).model_dump()

@@ -1,8 +1,8 @@
 """YAML read so that it cannot mean something else than it seems to: what recipes, overrides and run folders hold.
 
-PyYAML's safe loader runs no code, but it keeps the last of two equal keys, reads 010 as 8, 1:30 as 90 and 1:30.5 as
-90.5, and lets nine short lines of aliases stand for a billion values. Here each of these is an error. And 2026-01-31,
-of which it makes a day, stays the words that it is: a folder may be called so.
+PyYAML's safe loader runs no code, but it keeps the last of two equal keys, reads 010 as 8, 1:30 as 90, 1:30.5 as 90.5
+and {a:b} as a key without a value, and lets nine short lines of aliases stand for a billion values. Here each of these
+is an error. And 2026-01-31, of which it makes a day, stays the words that it is: a folder may be called so.
 """
 
 import re
@@ -38,7 +38,8 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, value_node in node.value:
+            _check_space_after_colon(key_node, value_node)
             key = str(self.construct_object(key_node, deep=True))
             if key in seen:
                 raise _error(f"the key '{key}' is there twice. Keep one", key_node.start_mark)
@@ -64,6 +65,15 @@ class _StrictLoader(yaml.SafeLoader):
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_plain_number)
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_plain_fraction)
 _StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.construct_words)
+
+
+def _check_space_after_colon(key: yaml.Node, value: yaml.Node) -> None:
+    """``{small:resnet8}`` is one word to YAML, a key with nothing behind it."""
+    if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
+        return
+    if not key.style and not value.style and value.value == "" and ":" in key.value:
+        before, _, after = key.value.partition(":")
+        raise _error(f"{key.value} has no space after its colon. Write {before}: {after}", key.start_mark)
 
 
 def _error(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:

@@ -97,6 +97,28 @@ def other_classes_in_test() -> None:
     write_class_folders("data/test", ["cat", "dog"])
 
 
+def capitals_in_test() -> None:
+    write_class_folders("data/train", ["cat", "dog"])
+    write_class_folders("data/test", ["Cat", "dog"])
+
+
+def columns_of_classes(train: list[str], test: list[str], *, saved: bool = False) -> Callable[[], object]:
+    """Parquet files of two splits, written one by one; or what ``save_to_disk`` writes of both."""
+
+    def make() -> None:
+        splits = {}
+        for split, names in (("train", train), ("test", test)):
+            kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+            cells = {"image": [{"bytes": encode(noise(row)), "path": None} for row in range(40)], "label": [0, 1] * 20}
+            splits[split] = datasets.Dataset.from_dict(cells, kinds)
+            if not saved:
+                write_parquet(cells, kinds, f"data/{split}.parquet")
+        if saved:
+            datasets.DatasetDict(splits).save_to_disk("data")
+
+    return make
+
+
 def with_a_wrong_byte(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1 :]
@@ -131,6 +153,29 @@ IMAGES = [
     images("a class of texts only", file("owl/about.txt"), "data/owl' holds no image", "Put images there"),
     images("a class that is a link", link, "data/owl' is a link, which is not followed", "Put images there"),
     images("a class that test lacks", other_classes_in_test, "Split 'test' has no image of 1 of the classes: 'owl'"),
+    images(
+        "a class in capitals in test",
+        capitals_in_test,
+        "Split 'train' has no image of 1 of the classes: 'Cat'. It has images of 'cat', which differs from 'Cat' only "
+        "in capitals: give both splits one spelling",
+    ),
+    images(
+        "Parquet files that number classes otherwise",
+        columns_of_classes(["cat", "dog"], ["dog", "cat"]),
+        "The class names of column 'label' in 'data/train.parquet' are not those in 'data/test.parquet'",
+        "('cat', not 'dog'). Write all of them with the same class names, in one order",
+    ),
+    images(
+        "a class in capitals in a Parquet file",
+        columns_of_classes(["cat", "dog"], ["Cat", "dog"]),
+        "('cat', not 'Cat')",
+    ),
+    images(
+        "a class in capitals in a saved split",
+        columns_of_classes(["cat", "dog"], ["Cat", "dog"], saved=True),
+        "column 'label' of split 'test' is not of the same kind",
+        "('Cat', not 'cat'). Save the splits alike",
+    ),
     images("a single class", folders("cat"), "'./data' has no labels", CLASS_FOLDERS),
     images("no class folders", lambda: write_class_folders(".", ["data"]), "'./data' has no labels", CLASS_FOLDERS),
     images(
@@ -155,6 +200,12 @@ IMAGES = [
         "an empty folder", lambda: Path("data").mkdir(), "'./data' is empty", "Parquet files or images in class folders"
     ),
     images("no folder", nothing, "Data folder './data' does not exist"),
+    Bad(
+        "a data folder misspelt",
+        lambda: write_class_folders("photos/pets"),
+        ["train", "data=./photo/pets"],
+        ("Data folder './photo/pets' does not exist. Did you mean 'photos/pets'?",),
+    ),
     images(
         "a file in place of a folder",
         lambda: Path("data").touch(),
@@ -525,6 +576,16 @@ RECIPES += [
         ("Recipe 'r' is a folder", "Did you mean data=r?"),
     ),
     Bad("a run in place of a recipe", nothing, ["train", "done"], ("is a folder", "Did you mean done/config.yaml?")),
+    Bad(
+        "a space before =",
+        lambda: Path("data").mkdir(),
+        ["train", "data", "=x"],
+        ("'data =x' has a space beside '='. Write data=x",),
+    ),
+    Bad("a space after =", nothing, ["train", "seed=1", "epochs=", "3"], ("'epochs= 3' has a space", "epochs=3")),
+    Bad("spaces around =", nothing, ["train", "epochs", "=", "3"], ("'epochs = 3' has a space", "epochs=3")),
+    Bad("a space before = of a sweep", nothing, ["sweep", "s.yaml", "epochs", "=3"], ("'epochs =3' has a space",)),
+    Bad("a recipe misspelt", lambda: Path("fast.yaml").touch(), ["train", "fats.yaml"], ("Did you mean 'fast.yaml'?",)),
     Bad("no recipe", nothing, ["train", "nowhere.yaml"], ("Recipe 'nowhere.yaml' does not exist",)),
     Bad("a recipe with a name too long for a file", nothing, ["train", "r" * 300], ("Recipe 'rrr", "does not exist")),
 ]
@@ -546,6 +607,15 @@ KEYS = [
     keys("a seed with zeros before it", "seed=010", "'seed=010'", "010 would be read as 8"),
     keys("a student twice", "students={a: resnet8, a: resnet8}", "the key 'a' is there twice"),
     keys("a key misspelt", "batchsize=8", "Unknown key 'batchsize'. Did you mean 'batch_size'?"),
+    keys("a key without its section", "image_size=64", "'image_size'. Did you mean 'data.image_size'?"),
+    keys("a word of a key", "data.size=64", "'data.size'. Did you mean 'data.image_size'?"),
+    keys("an abbreviation without its section", "lr=0.1", "'lr'. Did you mean 'optimizer.lr'?"),
+    keys("a key of another section", "data.lr=0.1", "'data.lr'. Did you mean 'optimizer.lr'?"),
+    keys("a key of the optimizer for the method", "method.lr=0.1", "'lr'. Did you mean 'optimizer.lr'?"),
+    keys("a section that there is not", "training.lr=0.1", "'training.lr'. Did you mean 'optimizer.lr'?"),
+    keys("a setting of the method without it", "reliability=2", "'reliability'. Did you mean 'method.reliability'?"),
+    keys("a key of other tools", "learning_rate=0.1", "'learning_rate'. Did you mean 'optimizer.lr'?"),
+    keys("a key in quotes with a space", "epochs =3", "has a space beside its key. Write epochs=3"),
     keys("a nested key misspelt", "optimizer.nestrov=true", "'optimizer.nestrov'. Did you mean 'optimizer.nesterov'?"),
     keys("a mapping expected", "optimizer=3", "optimizer should be a mapping with keys among name, lr"),
     keys("no such optimizer", "optimizer=adam", "optimizer.name should be 'sgd' or 'adamw'", "'adam'"),
@@ -606,6 +676,18 @@ KEYS = [
     keys("no such task", "tasks=rotaton", "Unknown task 'rotaton'. Did you mean 'rotation'?"),
     keys("a model of timm without its prefix", "students=[resnet18,resnet8]", "Models of timm are called timm/NAME"),
     keys("no such model", "students=[resnet8,resnet9]", "Unknown model 'resnet9'. Did you mean 'resnet8'?"),
+    keys(
+        "students without a space after the colon",
+        "students={small:resnet8,large:resnet20}",
+        "small:resnet8 has no space after its colon. Write small: resnet8",
+    ),
+    keys(
+        "a list of these", "students=[small:resnet8,large:resnet20]", "takes a space after the colon: {small: resnet8}"
+    ),
+    keys("a method without a space after the colon", "method={name:dml}", "Write name: dml"),
+    keys("students with =", "students={a=resnet8,b=resnet8}", "Student 'a=resnet8' has no model", "name: model"),
+    keys("name and model interchanged", "students={resnet8: a, resnet20: b}", "name comes first: {a: resnet8}"),
+    keys("a model's name for its students'", "optimizer.lr_factors={resnet8: 2}", "mean 'resnet8_1' or 'resnet8_2'?"),
     keys(
         "a model without name",
         "students=[{pretrained: true},resnet8]",
@@ -895,6 +977,10 @@ RUNS = [
         ("test_accuracy_selected.students", "another kind"),
     ),
     Bad("compare a run with its copy", a_run(), COMPARE, ("are the same run (seed 0)", "Leave one out")),
+    Bad("compare with a run misspelt", nothing, ["compare", "doen"], ("'doen' does not exist. Did you mean 'done'?",)),
+    Bad("report on a run misspelt", nothing, ["report", "doen"], ("'doen' does not exist. Did you mean 'done'?",)),
+    Bad("analyse a run misspelt", nothing, ["analyse", "doen"], ("'doen' does not exist. Did you mean 'done'?",)),
+    Bad("predict with a run misspelt", nothing, ["predict", "doen", "x.png"], ("Did you mean 'done'?",)),
     Bad("analyse nothing", nothing, ANALYSE, ("Run folder 'run' does not exist",)),
     Bad("analyse an unfinished run", a_run(finished=False), ANALYSE, ("no summary.json. The run is not finished",)),
     Bad("analyse a run with its copy", a_run(), ["analyse", "done", "run"], ("are the same run (seed 0)",)),
@@ -934,6 +1020,12 @@ EXPORTS = [
     Bad("export to an unknown format", nothing, [*EXPORT, "x", "--to", "onxx"], ("'onxx'. Did you mean 'onnx'",)),
     Bad(
         "export an unknown student", nothing, ["export", "done", "--student", "c", "--to", "torch"], ("Choices: a, b",)
+    ),
+    Bad(
+        "export a student misspelt",
+        nothing,
+        ["export", "done", "--student", "resnet8"],
+        ("Unknown student of run 'done' 'resnet8'", "Choices: a, b, best"),
     ),
     Bad(
         "export a teacher that does not answer",

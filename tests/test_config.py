@@ -115,7 +115,7 @@ def test_students_may_be_of_timm_or_ones_own_with_settings_and_are_written_as_th
         ("method=dmll", r"Unknown method 'dmll'. Did you mean 'dml'\? Choices: independent, dml, kdcl"),
         ("tasks=[rotaton,supcon]", r"Unknown task 'rotaton'. Did you mean 'rotation'\?"),
         ("students=[resnet8,resnt20]", r"Unknown model 'resnt20'. Did you mean 'resnet20'\?"),
-        ("optimiser.lr=1", r"Unknown key 'optimiser'. Did you mean 'optimizer'\?"),
+        ("optimiser.lr=1", r"Unknown key 'optimiser.lr'. Did you mean 'optimizer.lr'\?"),
         ("optimizer.learning=1", "Unknown key 'optimizer.learning'.*optimizer.lr"),
         ("optimizer=3", "optimizer should be a mapping with keys among name, lr"),
         ("optimizer=adam", r"optimizer.name should be 'sgd' or 'adamw' \(got 'adam'\)"),

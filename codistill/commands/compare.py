@@ -1,5 +1,6 @@
 """``codistill compare``."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.markup import escape
 
 from codistill.commands.shared import console, errors, new_app, print_table
 from codistill.errors import UserError
+from codistill.nearest import did_you_mean, similar_path
 from codistill.report import compare as report
 from codistill.report.controls import check_reference, missing
 from codistill.report.spreadsheet import to_csv
@@ -68,7 +70,7 @@ def _finished(places: Sequence[Path]) -> list[Path]:
     candidates: dict[Path, None] = {}
     for place in places:
         if not place.exists():  # a slip of the pen, most likely
-            raise UserError(f"Run folder '{place}' does not exist.")
+            raise UserError(f"Run folder '{place}' does not exist.{did_you_mean(similar_path(place, os.path.isdir))}")
         try:
             candidates |= dict.fromkeys(find_runs(place))
         except UserError:

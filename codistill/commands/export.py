@@ -9,6 +9,7 @@ from rich.markup import escape
 from codistill.commands.shared import RunArgument, console, new_app
 from codistill.export import FORMATS, Export
 from codistill.export import export as write
+from codistill.export.card import eight_bits
 
 app = new_app()
 
@@ -47,8 +48,7 @@ def _print_export(made: Export) -> None:
         soft_wrap=True,
     )
     if facts["quantized"]:
-        cost = accuracy["pytorch"] - accuracy["exported"]
-        compared = f"8 bits cost {cost:.2f} points; {facts['calibration_images']:,} training images were looked at."
+        compared = f"{eight_bits(facts)} Ranges are those of {facts['calibration_images']:,} training images."
     else:
         compared = (
             f"Logits differ by {parity['largest_difference']:.1e} at most ({parity['allowed_difference']:.1e} allowed)."

@@ -8,16 +8,7 @@ import typer
 from rich.markup import escape
 
 from codistill.commands.shared import console, new_app
-
-try:
-    from codistill.report.page import make_page, write_figures, write_page
-except ModuleNotFoundError as error:
-    library = (error.name or "").partition(".")[0]
-    if library not in ("jinja2", "matplotlib"):
-        raise
-    from codistill.errors import UserError
-
-    raise UserError(f"A report needs {library}: pip install 'codistill[report]'") from error
+from codistill.report.page import make_page, write_figures, write_page
 
 app = new_app()
 

@@ -1,6 +1,8 @@
 """What several commands share: where they print, and how their arguments are read. No torch in here."""
 
+import itertools
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import wraps
@@ -13,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from codistill.engine.launched import is_main
+from codistill.errors import UserError
 
 # Of several processes one speaks: what all find wrong need not be read from each.
 console = Console(highlight=False, quiet=not is_main())
@@ -69,9 +72,22 @@ def new_app(**settings: Any) -> typer.Typer:
 
 def recipe_and_keys(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:
     """``[RECIPE] [KEY=VALUE]...``: only a recipe, and only in the first place, is without ``=``."""
+    check_no_spaces(arguments or [])
     if arguments and "=" not in arguments[0]:
         return at_home(arguments[0]), list(arguments[1:])
     return None, list(arguments or [])
+
+
+def check_no_spaces(arguments: Sequence[str]) -> None:
+    """Raises UserError for ``key =value``, ``key= value`` and ``key = value``, which a shell makes several words of."""
+    for place, (one, other) in enumerate(itertools.pairwise(arguments)):
+        before = other.startswith("=") and "=" not in one
+        after = one.endswith("=") and one.count("=") == 1 and "=" not in other
+        if before or after:
+            words = arguments[place : place + (3 if other == "=" else 2)]
+            raise UserError(
+                f"'{' '.join(words)}' has a space beside '='. Write {shlex.quote(''.join(words))}, in one word."
+            )
 
 
 def new_run(name: str) -> Path:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from codistill.commands.progress import epochs_done, train_with_progress
-from codistill.commands.shared import console, new_app, print_table
+from codistill.commands.shared import check_no_spaces, console, new_app, print_table
 from codistill.errors import TrainingEnded, UserError
 from codistill.recipe import read_overrides
 from codistill.report.compare import compare
@@ -49,6 +49,7 @@ def sweep(
     seeds: 3                           # all rows with the first, then all with the second
     """
     own_gpus = read_gpus(gpus)
+    check_no_spaces([str(file), *(keys or [])])
     entries = read_sweep(file, read_overrides(keys or []))
     if dry:
         rows = {entry.name.rpartition("-seed")[0]: entry.config for entry in reversed(entries)}

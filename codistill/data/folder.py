@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codistill.data.folder_splits import split_of
 from codistill.errors import UserError
+from codistill.nearest import did_you_mean, similar_path
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of datasets, for single files
 TABLES = (".csv", ".tsv")
@@ -33,7 +34,7 @@ def local_data(name: str) -> Path | None:
         is_file = name.lower().endswith(FILE_ENDINGS)
         if not is_file and not name.startswith((".", "/", "~")):
             return None
-        raise NoSuchData(f"Data {'file' if is_file else 'folder'} '{name}' does not exist.")
+        raise NoSuchData(f"Data {'file' if is_file else 'folder'} '{name}' does not exist.{similar_data(name)}")
     if os.path.isfile(place):
         if Path(place).suffix.lower() not in FILE_ENDINGS:
             raise UserError(
@@ -49,6 +50,11 @@ def local_data(name: str) -> Path | None:
     for file in files:
         _check_whole(file)
     return Path(place)
+
+
+def similar_data(name: str) -> str:
+    """`` Did you mean ...?`` with a folder or file of data that exists; nothing where none is called similarly."""
+    return did_you_mean(similar_path(name, lambda path: os.path.isdir(path) or path.lower().endswith(FILE_ENDINGS)))
 
 
 def files_left_out(folder: Path, loaded: Collection[Path]) -> str | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
+from codistill.data.class_names import first_other_name
 from codistill.data.columns import image_column, label_column, label_columns, no_labels, sorted_values
 from codistill.data.folder import (
     NoSuchData,
@@ -28,6 +29,7 @@ from codistill.data.folder import (
     files_left_out,
     local_data,
     readable,
+    similar_data,
 )
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
@@ -183,10 +185,13 @@ class HubData(Source):
         expected = {column: self._splits["train"].features[column] for column in (self._image, self._label)}
         for split, rows in self._splits.items():
             for column, kind in expected.items():
-                if rows.features.get(column) != kind:
+                own = rows.features.get(column)
+                if own != kind:
+                    differs = first_other_name(*(getattr(one, "names", None) or () for one in (own, kind)))
                     raise UserError(
                         f"Data '{self._name}': column '{column}' of split '{split}' is not of the same kind, or not "
-                        "with the same class names, as that of train. Save the splits alike."
+                        f"with the same class names, as that of train{differs}. Save the splits "
+                        "alike."
                     )
 
     def _files_of_splits(self) -> list[list[Path]]:
@@ -242,7 +247,7 @@ def _from_hub(name: str) -> Any:
     if "/" not in name and of_a_folder(loaded):
         raise NoSuchData(
             f"Data '{name}' is neither a folder here nor found on the hub. What is kept under that name in "
-            f"'{download_folder()}' is a copy of a folder elsewhere. Give the path of the folder."
+            f"'{download_folder()}' is a copy of a folder elsewhere. Give the path of the folder.{similar_data(name)}"
         )
     return loaded
 

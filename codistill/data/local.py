@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codistill.data.class_names import check_names_of_files
 from codistill.data.csv_file import check_apart, kind_of, read_csv
 from codistill.data.folder import (
     BUILDERS,
@@ -21,6 +22,7 @@ from codistill.data.folder import (
     check_links,
     is_text,
     readable,
+    similar_data,
     visible_files,
 )
 from codistill.data.folder_splits import check_small_letters, patterns_by_split
@@ -97,6 +99,7 @@ def load_local(path: Path, name: str, label: str | None = None) -> Local:
     only_images = not any(file.suffix.lower() in FILE_ENDINGS or file.name in METADATA for file in files)
     if not only_images:
         check_small_letters(path, (file for file in files if _is_read(file)))
+        check_names_of_files(files)
     patterns = patterns_by_split(path, files) if only_images else None
     loaded = explained(lambda: datasets.load_dataset(str(path), data_files=patterns, cache_dir=cache), path, name)
     builder = next(iter(loaded.values())).info.builder_name
@@ -210,7 +213,7 @@ def explained(load: Any, path: Path | None, name: str) -> Any:
         reason = first_line(cause).rstrip(".")
         if path is None:
             where = f"name (no such local folder, so it was looked up on the hub) '{name}'"
-            raise NoSuchData(f"Data {where} could not be loaded: {reason}.") from error
+            raise NoSuchData(f"Data {where} could not be loaded: {reason}.{similar_data(name)}") from error
         what = "file" if path.is_file() else "folder"
         if isinstance(cause, UnicodeEncodeError):
             for file in [path] if path.is_file() else sorted(visible_files(path)):

@@ -4,13 +4,18 @@ Order matters and is fixed: classes are chosen, then a test split is carved if t
 then ``per_class`` training images are drawn from what is left. The test images are the same whatever the rest says.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from codistill.data.images import SMALLEST, Images, Splits
 from codistill.data.source import Part, Source, whole
 from codistill.data.split import Rows, choose_classes, per_class_subset, stratified_split
+from codistill.data.telltales import as_one_reads_it
 from codistill.errors import UserError
+
+SHOWN = 5  # classes
 
 
 def prepare(
@@ -114,6 +119,24 @@ def _check_same_classes(source: Source) -> None:
     for split, labels in present.items():
         missing = sorted(set().union(*present.values()) - labels)
         if missing:
-            names = ", ".join(repr(source.class_names[label]) for label in missing[:5])
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise UserError(f"Split '{split}' has no image of {len(missing)} of the classes: {names}{more}.")
+            names = ", ".join(repr(source.class_names[label]) for label in missing[:SHOWN])
+            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            raise UserError(
+                f"Split '{split}' has no image of {len(missing)} of the classes: {names}{more}."
+                f"{_other_spelling(source.class_names, missing, sorted(labels))}"
+            )
+
+
+def _other_spelling(names: Sequence[str], missing: Sequence[int], there: Sequence[int]) -> str:
+    """What to say if a split has a class by nearly the same name as one that it lacks."""
+    spelt = {as_one_reads_it(names[label]).casefold(): names[label] for label in there}
+    pairs = [(names[label], spelt.get(as_one_reads_it(names[label]).casefold())) for label in missing]
+    for lacking, other in pairs:
+        if other is not None:
+            capitals = as_one_reads_it(lacking) != as_one_reads_it(other)
+            differ = "capitals" if capitals else "spaces or Unicode form"
+            return (
+                f" It has images of {other!r}, which differs from {lacking!r} only in {differ}: give both splits one "
+                "spelling."
+            )
+    return ""

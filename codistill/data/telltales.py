@@ -36,7 +36,7 @@ def names_alike(class_names: Sequence[str]) -> str | None:
     """A warning of names that are one but for what is easily overlooked. Single letters may well differ by case."""
     alike: dict[str, list[str]] = {}
     for name in class_names:
-        plain = " ".join(unicodedata.normalize("NFC", name).split())
+        plain = as_one_reads_it(name)
         alike.setdefault(plain.casefold() if len(plain) > 1 else plain, []).append(name)
     groups = [names for names in alike.values() if len(names) > 1]
     if not groups:
@@ -47,6 +47,11 @@ def names_alike(class_names: Sequence[str]) -> str | None:
         f"Classes whose names differ only in case, spaces or Unicode form are told apart: {shown}{more}. If they are "
         "one class, give it one name."
     )
+
+
+def as_one_reads_it(name: str) -> str:
+    """Without what is easily overlooked, but for capitals."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def some_names(class_names: Sequence[str]) -> str:

@@ -11,19 +11,15 @@ from torch import Tensor, nn
 
 from codistill.engine.processes import Processes, ProcessLost, Result
 from codistill.errors import UserError
+from codistill.libraries import importing
 
 
 class Together(Processes):
     """Several processes, each with its device."""
 
     def __init__(self, device: str) -> None:
-        try:
+        with importing("accelerate", f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, which"):
             from accelerate import Accelerator, DistributedDataParallelKwargs
-        except ImportError as error:
-            raise UserError(
-                f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, which need Accelerate: "
-                "pip install codistill[distributed]"
-            ) from error
         _check_device(device)
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":  # on a CPU, Accelerate would ignore it
             raise UserError(

@@ -110,6 +110,24 @@ def code(facts: Mapping[str, Any]) -> str:
     return imports + read + answer + _ANSWER
 
 
+def eight_bits(facts: Mapping[str, Any]) -> str:
+    """What 8 bits cost or bring, in accuracy on test images and in time on the CPU that exported."""
+    accuracy = facts["test_accuracy"]
+    points = round(accuracy["exported"] - accuracy["pytorch"], 2)
+    change = f"{abs(points):.2f} points {'higher' if points > 0 else 'lower'} than" if points else "the same as"
+    told = f"In 8 bits test accuracy is {change} in full precision."
+    if (latency := facts.get("latency")) is None:  # exports of earlier versions
+        return told
+    if latency["least_ratio"] > 1:
+        speed = "slower than full precision"
+    else:
+        speed = "faster than full precision" if latency["largest_ratio"] < 1 else "about as fast as full precision"
+    return (
+        f"{told} On the CPU that exported it, 8 bits are {speed}: {latency['median_ms']:.3g} ms for one image, "
+        f"{latency['other_median_ms']:.3g} ms in full precision."
+    )
+
+
 def _format(facts: Mapping[str, Any]) -> str:
     names = {
         "safetensors": "plain weights (safetensors)",
@@ -133,13 +151,13 @@ def _model(model: str | Mapping[str, Any]) -> str:
 
 
 def _parity(facts: Mapping[str, Any]) -> str:
-    parity, accuracy = facts["parity"], facts["test_accuracy"]
+    parity = facts["parity"]
     same = f"{parity['equal_answers']:.2f} % of the answers are those of the network in PyTorch"
     if facts["quantized"]:
-        cost = accuracy["pytorch"] - accuracy["exported"]
         return (
             f"Quantised to 8 bits (static, weights per channel, calibrated on {facts['calibration_images']:,} training "
-            f"images). That costs {cost:.2f} points of accuracy; {same}."
+            f"images). {eight_bits(facts)} {same[0].upper()}{same[1:]}. `codistill latency FOLDER` times it on another "
+            "device."
         )
     return (
         f"{same}; logits differ by {parity['largest_difference']:.1e} at most ({parity['allowed_difference']:.1e} is "

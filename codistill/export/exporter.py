@@ -25,12 +25,13 @@ from codistill.errors import UserError, unknown
 from codistill.experiment import Experiment
 from codistill.export.card import card
 from codistill.export.int8 import quantize_int8
+from codistill.export.latency import in_turn
 from codistill.export.network import Deployed, network_of
 from codistill.export.parity import Measured, measure
 from codistill.export.plain import Plain, plain
 from codistill.export.reader import FACTS, FORMATS, Export, is_export, read_export
-from codistill.export.runtimes import open_network
-from codistill.export.which import BEST, ENSEMBLE, LAST, Chosen, choose_student
+from codistill.export.runtimes import open_network, open_onnx
+from codistill.export.which import BEST, ENSEMBLE, LAST, TEACHER, Chosen, choose_student
 from codistill.export.write import import_onnx, write_onnx, write_program, write_safetensors
 from codistill.finished import read_run_config, rebuild
 from codistill.weights import load_weights
@@ -42,7 +43,7 @@ def write_export(
     """Arguments as of ``codistill.export.export``."""
     config = read_run_config(run)
     chosen = _choose(run, config, student, epoch)
-    _check_possible(config, chosen.name, to, quantize)
+    _check_possible(run, config, chosen.name, to, quantize)
     folder = out or Path("exports") / "-".join([run.resolve().name, chosen.file, to, *([quantize] if quantize else [])])
     _check_free(folder, overwrite)
 
@@ -106,7 +107,7 @@ def _put_best_epoch(run: Path, chosen: Chosen, cohort: Cohort) -> None:
         folder.check_student(chosen.file, chosen.sha256)
 
 
-def _check_possible(config: RunConfig, name: str, to: str, quantize: str | None) -> None:
+def _check_possible(run: Path, config: RunConfig, name: str, to: str, quantize: str | None) -> None:
     """Raises UserError for what can be refused before data is read."""
     if to not in FORMATS:
         raise unknown("format", to, FORMATS)
@@ -118,7 +119,10 @@ def _check_possible(config: RunConfig, name: str, to: str, quantize: str | None)
             "packages, and weights alone would have no meaning."
         )
     if to == "safetensors" and name not in config.students:
-        raise UserError(f"Weights alone are those of one student, not of '{name}': choose --to torch or --to onnx.")
+        if name in (ENSEMBLE, TEACHER):
+            raise UserError(f"Weights alone are those of one student, not of '{name}': choose --to torch or --to onnx.")
+        none_of_them = unknown(f"student of run '{run}'", name, [*config.students, BEST])
+        raise UserError(f"{none_of_them} An ensemble or a teacher goes with --to torch or --to onnx.")
     if to == "onnx":
         import_onnx()
 
@@ -138,7 +142,10 @@ def _write(folder: Path, network: nn.Module, experiment: Experiment, name: str, 
         return
     write_onnx(folder, deployed, size)
     if facts["quantized"] is not None:
-        facts["calibration_images"] = quantize_int8(folder / FORMATS["onnx"], experiment.train_images)
+        file = folder / FORMATS["onnx"]
+        full_precision = open_onnx(file)  # before the file is replaced
+        facts["calibration_images"] = quantize_int8(file, experiment.train_images)
+        facts["latency"] = in_turn(open_onnx(file), full_precision, size)._asdict()
 
 
 def _plain(experiment: Experiment, name: str) -> Plain:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codistill.data import Images
-from codistill.errors import UserError
+from codistill.libraries import importing
 
 CALIBRATION = 512  # training images, evenly spread
 _BATCH = 32
@@ -21,10 +21,8 @@ _BATCH = 32
 
 def quantize_int8(path: Path, images: Images) -> int:
     """Replace an ONNX file by the same network in 8 bits. Returns how many training images were looked at."""
-    try:
+    with importing("onnxruntime", "--quantize int8"):
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    except ImportError as error:
-        raise UserError(f"--quantize int8 needs onnxruntime ({error}): pip install 'codistill[onnx]'.") from error
     few = images.spread(CALIBRATION)
 
     class Calibration(CalibrationDataReader):

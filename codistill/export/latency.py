@@ -40,6 +40,34 @@ def latency(
     return Latency(batch, median, low, high, len(taken))
 
 
+class Beside(NamedTuple):
+    """Milliseconds for one image of a network and of another that stands for the same, as medians over rounds."""
+
+    median_ms: float
+    other_median_ms: float
+    least_ratio: float  # of both, in a round
+    largest_ratio: float
+
+
+def in_turn(
+    answer: Answer,
+    other: Answer,
+    image_size: tuple[int, int],
+    *,
+    rounds: int = 5,
+    seconds: float = 0.1,
+    now: Callable[[], float] = time.perf_counter,
+) -> Beside:
+    """Time both in turn, so that what else the machine does falls on both. seconds: of each, in each round."""
+    pairs = [
+        tuple(latency(network, image_size, 1, seconds, now).median_ms for network in (answer, other))
+        for _ in range(rounds)
+    ]
+    ratios = [one / another for one, another in pairs]
+    median, other_median = (float(number) for number in np.median(pairs, axis=0))
+    return Beside(median, other_median, min(ratios), max(ratios))
+
+
 def _call(answer: Answer, pixels: np.ndarray, seconds: float, least: int, now: Callable[[], float]) -> list[float]:
     """The seconds of each call."""
     taken: list[float] = []

@@ -3,6 +3,7 @@
 An image goes the way of evaluation: decoded, resized and given as pixels; the network normalises.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,8 @@ from codistill.export.answer import Answer, Floats
 from codistill.export.reader import check_file, is_export, read_export
 from codistill.export.runtimes import open_network
 from codistill.export.which import BEST, LAST, choose_student
+from codistill.libraries import importing
+from codistill.nearest import did_you_mean, similar_path
 from codistill.pixels.decode import decode
 from codistill.pixels.resize import Pixels, resize
 
@@ -102,13 +105,15 @@ def open_predictor(
         answer = open_network(export, trust=trust, threads=threads)
         return Predictor(answer, export.class_names, export.image_size, export.resize)
     if not (place / "config.yaml").exists():
-        neither = f"'{place}' is neither an export nor a run folder: it has no export.json and no config.yaml."
+        hint = did_you_mean(similar_path(place, os.path.isdir))
+        neither = f"'{place}' is neither an export nor a run folder: it has no export.json and no config.yaml.{hint}"
         raise UserError(_whole_of(place) or neither)
     chosen = choose_student(place, student or BEST, epoch or LAST)
     path = place / "students" / f"{chosen.file}.safetensors"
     if chosen.sha256 is not None:
         check_file(path, chosen.sha256, "summary.json", "Put the run's own file back.")
-    from codistill.export import torch_runtime
+    with importing("torch", f"A student of a run, '{place}',"):
+        from codistill.export import torch_runtime
 
     torch_runtime.take_threads(threads)
     answer, facts = torch_runtime.student_file(path, trust=trust)

@@ -1,10 +1,12 @@
 """An exported file as a function from pixels to logits, by whatever runs its format. No torch until it is needed."""
 
+from pathlib import Path
 from typing import Any
 
 from codistill.errors import UserError, first_line
 from codistill.export.answer import Answer, Floats
 from codistill.export.reader import Export
+from codistill.libraries import importing
 
 
 def open_network(export: Export, *, trust: bool = False, threads: int | None = None) -> Answer:
@@ -15,8 +17,9 @@ def open_network(export: Export, *, trust: bool = False, threads: int | None = N
     weights of a user's own factory, which is run.
     """
     if export.format == "onnx":
-        return _onnx(export, threads)
-    from codistill.export import torch_runtime  # not before torch is needed
+        return open_onnx(export.file, threads)
+    with importing("torch", f"An export to {export.format}"):
+        from codistill.export import torch_runtime  # not before torch is needed
 
     torch_runtime.take_threads(threads)
     if export.format == "safetensors":
@@ -29,18 +32,17 @@ def open_network(export: Export, *, trust: bool = False, threads: int | None = N
     return torch_runtime.program(export.file)
 
 
-def _onnx(export: Export, threads: int | None) -> Answer:
-    try:
+def open_onnx(file: Path, threads: int | None = None) -> Answer:
+    """Raises UserError for a file that onnxruntime cannot run. The file is read whole: it may go afterwards."""
+    with importing("onnxruntime", "An ONNX export"):
         import onnxruntime
-    except ImportError as error:
-        raise UserError(f"An ONNX export needs onnxruntime ({error}): pip install 'codistill[onnx]'.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = threads or 0  # 0: one for each core
     try:
-        session = onnxruntime.InferenceSession(str(export.file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it has a dozen kinds of its own
-        raise UserError(f"'{export.file}' cannot be run by onnxruntime: {first_line(error)}") from error
+        raise UserError(f"'{file}' cannot be run by onnxruntime: {first_line(error)}") from error
 
     def answer(pixels: Floats) -> Any:
         return session.run(["logits"], {"images": pixels})[0]

@@ -14,6 +14,7 @@ from codistill.errors import UserError, first_line
 from codistill.export.answer import Answer, Floats
 from codistill.export.network import Deployed, OneStudent
 from codistill.export.reader import Export
+from codistill.libraries import importing
 from codistill.saved import load_student
 from codistill.weights import load_weights
 
@@ -56,10 +57,8 @@ def weights(export: Export, *, trust: bool = False) -> Answer:
 
 
 def _timm(export: Export, name: str, settings: dict[str, Any]) -> nn.Module:
-    try:
+    with importing("timm", f"'{export.folder}'"):
         import timm
-    except ImportError as error:
-        raise UserError(f"'{export.folder}' needs timm ({error}): pip install timm.") from error
     network: nn.Module = timm.create_model(name, num_classes=len(export.class_names), **settings).eval()
     try:
         loaded = load_file(export.file)

@@ -15,6 +15,7 @@ from codistill.errors import UserError, first_line
 from codistill.export.network import Deployed
 from codistill.export.plain import Plain
 from codistill.export.reader import FORMATS
+from codistill.libraries import importing
 
 # What a program remembers of the code that it was traced from: paths of this machine, and nothing that it needs.
 _ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
@@ -69,11 +70,9 @@ def trace(network: Deployed, image_size: tuple[int, int]) -> ExportedProgram:
 
 def import_onnx() -> Any:
     """onnx, after a look whether what writes it is there. Raises UserError that names the extra."""
-    try:
+    with importing("onnx", "Export to ONNX"):
         import onnx
         import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
-    except ImportError as error:
-        raise UserError(f"Export to ONNX needs more packages ({error}): pip install 'codistill[onnx]'.") from error
     return onnx
 
 

@@ -17,9 +17,10 @@ from codistill.models.own import make_own
 from codistill.models.shufflenetv1 import ShuffleNetV1
 from codistill.models.shufflenetv2 import ShuffleNetV2
 from codistill.models.staged import Staged
-from codistill.models.timm_models import TIMM, make_timm
+from codistill.models.timm_models import TIMM, make_timm, names_in_timm
 from codistill.models.vgg import CONVOLUTIONS, VGG
 from codistill.models.wide_resnet import WideResNet
+from codistill.nearest import nearest
 
 WIDE = ((16, 1), (16, 2), (40, 1), (40, 2), (28, 10))
 
@@ -37,6 +38,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "shufflenetv1": ShuffleNetV1,
     "shufflenetv2": ShuffleNetV2,
 }
+
+ALIKE = 0.8  # mobilenetv3_small_050, which is of timm, is no misspelt mobilenetv2
 
 Model = str | Mapping[str, Any]  # a name, or a mapping with name and settings
 
@@ -83,7 +86,10 @@ def as_they_began(now: Mapping[str, Model], then: Mapping[str, Model]) -> dict[s
 
 def unknown_model(name: str) -> UserError:
     """An error for a name that is none of ours; it may be one of timm's without what those begin with."""
-    return UserError(f"{unknown('model', name, MODELS)} Models of timm are called timm/NAME, such as timm/resnet18.")
+    of_timm = names_in_timm()
+    near = nearest(name, [*MODELS, *of_timm], cutoff=ALIKE)
+    perhaps = "" if of_timm else f", such as {TIMM}{name} if timm has it"
+    return UserError(f"{unknown('model', name, MODELS, near)} Models of timm are called timm/NAME{perhaps}.")
 
 
 def make_backbone(model: Model, image_size: tuple[int, int] | None = None, *, pretrained: bool = True) -> nn.Module:

@@ -46,9 +46,10 @@ def _find(name: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # the module may do anything
+        meant = f" A student's name takes a space after the colon: {{{module_name}: {path}}}." * ("." not in name)
         raise UserError(
             f"Model '{name}': module '{module_name}' cannot be imported: {error}. It should be installed, or lie in "
-            "the folder that you start from."
+            f"the folder that you start from.{meant}"
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):

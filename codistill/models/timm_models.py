@@ -12,13 +12,14 @@ evenly spaced to the last. timm is imported when a student asks for it, and only
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError, first_line
+from codistill.libraries import importing
+from codistill.nearest import nearest
 
 TIMM = "timm/"
 OURS = ("num_classes", "features_only", "checkpoint_path")  # settings that are not for users to choose
@@ -59,7 +60,7 @@ def make_timm(
     timm = _import_timm(name)
     plain = name.removeprefix(TIMM)
     if "/" in plain or not timm.is_model(plain):
-        near = get_close_matches(plain, timm.list_models(), n=3)
+        near = nearest(plain, timm.list_models(), most=3, separators="")
         hint = f" Did you mean {' or '.join(f'{TIMM}{other}' for other in near)}?" if near else ""
         raise UserError(f"timm {timm.__version__} has no model '{plain}'.{hint} timm.list_models() lists them.")
     arguments = dict(settings)
@@ -154,16 +155,16 @@ def _take_smaller_steps(model: nn.Module, name: str) -> None:
             return
 
 
-def _import_timm(name: str) -> Any:
+def names_in_timm() -> list[str]:
+    """``timm/NAME`` of every model; none where timm cannot be imported."""
     try:
+        return [f"{TIMM}{name}" for name in _import_timm("a suggestion").list_models()]
+    except UserError:
+        return []
+
+
+def _import_timm(name: str) -> Any:
+    with importing("timm", f"'{name}'"):
         import timm
         import timm.models
-    except ImportError as error:
-        raise UserError(f"'{name}' needs timm ({error}): pip install 'codistill[timm]'.") from error
-    except RuntimeError as error:
-        raise UserError(
-            f"'{name}' needs timm, which cannot be imported: {first_line(error)}. If it names an operator of "
-            "torchvision, torchvision was built for another version of PyTorch, or for CUDA where PyTorch is not: "
-            "install both from the same index."
-        ) from error
     return timm

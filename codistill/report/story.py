@@ -1,5 +1,6 @@
 """All that the files of one run tell, finished or not: what is missing is None, and says nothing worse."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from codistill import run_files
 from codistill.analysis.raw import Raw, read_raw, read_tensors
 from codistill.errors import UserError
+from codistill.nearest import did_you_mean, similar_path
 from codistill.report.compare import ALONE
 
 Arrays = dict[str, NDArray[Any]]
@@ -53,7 +55,8 @@ class Story(NamedTuple):
 def find_runs(folder: Path) -> list[Path]:
     """``folder`` if it is a run, else the runs in it, sorted. Raises UserError if there are none."""
     if not folder.is_dir():
-        raise UserError(f"'{folder}' does not exist. Give a run folder, or a folder of runs.")
+        hint = did_you_mean(similar_path(folder, os.path.isdir))
+        raise UserError(f"'{folder}' does not exist.{hint} Give a run folder, or a folder of runs.")
     if (folder / "config.yaml").exists():
         return [folder]
     runs = sorted(path.parent for path in folder.glob("*/config.yaml"))

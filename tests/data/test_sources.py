@@ -174,3 +174,17 @@ def test_labels_that_are_plain_numbers_or_words_become_classes(tmp_path: Path) -
     source = open_source(str(tmp_path / "data"))
     assert source.class_names == ("ash", "elm", "oak")
     assert source.labels("train").tolist() == [2, 1, 0, 2, 1, 0]
+
+
+def test_a_similar_folder_is_named_where_a_name_is_neither_here_nor_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(name: str) -> None:
+        raise ConnectionError("no route")
+
+    (tmp_path / "photos" / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    for given, meant in (("photo", "photos"), ("photos/pet", "photos/pets"), ("pets", "photos/pets")):
+        with pytest.raises(UserError, match=rf"'{given}' could not be loaded: no route. Did you mean '{meant}'\?"):
+            open_source(given)

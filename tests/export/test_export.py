@@ -18,7 +18,8 @@ from PIL import Image
 from codistill import UserError, load_student, run_files
 from codistill.data import open_source
 from codistill.export import Export, export, exporter, read_export
-from codistill.export.card import code
+from codistill.export.card import code, eight_bits
+from codistill.export.latency import Beside
 from codistill.export.predictor import as_input, open_predictor
 from codistill.export.runtimes import open_network
 from codistill.finished import rebuild
@@ -73,9 +74,37 @@ def test_eight_bits_are_smaller_and_their_cost_is_stated(exported: Exported) -> 
     accuracy, parity = small.facts["test_accuracy"], small.facts["parity"]
     assert 80 < parity["equal_answers"] <= 100
     assert parity["largest_difference"] > full.facts["parity"]["largest_difference"]
-    cost = accuracy["pytorch"] - accuracy["exported"]
-    assert f"costs {cost:.2f} points of accuracy" in (small.folder / "README.md").read_text(encoding="utf-8")
+    assert min(small.facts["latency"].values()) > 0
+    assert accuracy["images"] == 599
+    assert eight_bits(small.facts) in (small.folder / "README.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in small.folder.iterdir()) == ["README.md", "export.json", "model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("exported_accuracy", "words"),
+    [
+        (70.0, "test accuracy is 2.00 points lower than in full precision"),
+        (74.0, "test accuracy is 2.00 points higher than in full precision"),
+        (72.004, "test accuracy is the same as in full precision"),
+    ],
+)
+def test_a_change_of_accuracy_by_8_bits_is_told_with_its_direction(exported_accuracy: float, words: str) -> None:
+    assert words in eight_bits({"test_accuracy": {"exported": exported_accuracy, "pytorch": 72.0}})
+
+
+@pytest.mark.parametrize(
+    ("ratios", "words"),
+    [
+        ((1.7, 2.1), "slower than full precision: 0.38 ms for one image, 0.21 ms in full precision"),
+        ((0.5, 0.9), "faster than"),
+        ((0.9, 1.2), "about as fast as"),
+    ],
+)
+def test_8_bits_are_called_slower_or_faster_only_if_they_were_so_in_every_round(
+    ratios: tuple[float, float], words: str
+) -> None:
+    latency = Beside(0.38, 0.21, *ratios)._asdict()
+    assert f"8 bits are {words}" in eight_bits({"test_accuracy": {"exported": 1, "pytorch": 1}, "latency": latency})
 
 
 @pytest.mark.parametrize(("to", "quantize"), KINDS)
@@ -215,6 +244,8 @@ def test_a_folder_with_something_else_is_never_replaced(run: Path, tmp_path: Pat
         ({"quantize": "int8"}, "goes with --to onnx"),
         ({"to": "onnx", "quantize": "int4"}, "Unknown --quantize 'int4'"),
         ({"student": "ensemble"}, "Weights alone are those of one student, not of 'ensemble'"),
+        ({"student": "bb"}, "Unknown student of run "),
+        ({"student": "bb"}, "Choices: a, b, best. An ensemble or a teacher goes with --to torch or --to onnx."),
         ({"student": "c", "to": "torch"}, "Unknown network 'c'. Choices: a, b, best, ensemble, cpm"),
     ],
     ids=str,

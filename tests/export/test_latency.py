@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from codistill import UserError
 from codistill.cli import app
 from codistill.export import Export
-from codistill.export.latency import latency
+from codistill.export.latency import in_turn, latency
 from codistill.export.predictor import open_predictor
 from codistill.export.runtimes import open_network
 
@@ -42,6 +42,16 @@ def test_calls_are_counted_one_by_one_after_a_warm_up() -> None:
 def test_a_slow_network_is_called_twenty_times() -> None:
     network = Network()
     assert latency(network, (8, 8), batch=500, seconds=0.5, now=network.now).calls == 20
+
+
+def test_two_networks_are_timed_in_turn() -> None:
+    slow, fast = Network(), Network()
+
+    def now() -> float:
+        return 3 * slow.seconds + fast.seconds
+
+    found = in_turn(slow, fast, (8, 8), rounds=3, seconds=0.1, now=now)
+    assert found == pytest.approx((3, 1, 3, 3))
 
 
 def test_an_onnx_export_is_timed_without_torch(exported: Callable[..., Export]) -> None:

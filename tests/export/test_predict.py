@@ -28,8 +28,8 @@ WITHOUT_TORCH = """
 import sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "safetensors", "datasets", "sklearn"):
-            raise ImportError(f"{name} is blocked")
+        if name.split(".")[0] in ("torch", "safetensors", "datasets", "sklearn", "scipy", "filelock", "matplotlib"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocked())
 from codistill.cli import main
 main()

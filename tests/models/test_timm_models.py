@@ -70,6 +70,21 @@ def test_what_timm_does_not_have_is_refused_by_name(model: Any, message: str) ->
         make_backbone(model)
 
 
+def test_a_model_of_timm_without_its_prefix_is_suggested_with_it(timm: ModuleType) -> None:
+    with pytest.raises(UserError, match=r"'mobilenetv3_small_050'\. Did you mean 'timm/mobilenetv3_small_050'\?"):
+        make_backbone("mobilenetv3_small_050")
+    with pytest.raises(UserError, match=r"'mobilenetv3_smal_050'. Did you mean timm/mobilenetv3_small_050"):
+        make_backbone("timm/mobilenetv3_smal_050")
+
+
+def test_a_model_of_timm_is_no_misspelt_one_of_ours_where_timm_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError) as caught:
+        make_backbone("mobilenetv3_small_050")
+    assert "Did you mean" not in str(caught.value)
+    assert "timm/NAME, such as timm/mobilenetv3_small_050 if timm has it" in str(caught.value)
+
+
 def test_without_timm_one_reads_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"'timm/resnet18' needs timm .*pip install 'codistill\[timm\]'"):
@@ -84,7 +99,7 @@ def test_a_torchvision_that_does_not_fit_is_explained(monkeypatch: pytest.Monkey
 
     monkeypatch.delitem(sys.modules, "timm")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with pytest.raises(UserError, match=r"torchvision::nms does not exist. .* for another version of PyTorch"):
+    with pytest.raises(UserError, match=r"torchvision::nms does not exist\): .* for another version of PyTorch"):
         make_backbone("timm/resnet18")
 
 
