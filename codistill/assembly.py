@@ -29,6 +29,13 @@ def build_cohort(
         for name, own in config.tasks_of_students.items()
     }
     method = METHODS[config.method.name](shapes, **config.method.settings)
+    if config.augment.per_student is not None:
+        if "own_augmentations" in config.method.settings:
+            raise UserError(
+                f"Method '{config.method.name}' has a setting of its own for that: leave augment.per_student out, and "
+                "set method.own_augmentations."
+            )
+        method = method._replace(own_augmentations=config.augment.per_student)
     cohort = Cohort(students, tasks, method, config.view_statistics)
     return cohort, Objective(config.objective_weights(method.weights))
 

@@ -36,15 +36,18 @@ ENOUGH_FOR_PEERS = Length(steps=600, epochs=40)
 ENOUGH_FOR_TASKS = Length(steps=1500, epochs=100)
 
 
+BURN_IN = 0.5
+
+
 def is_open(config: RunConfig) -> bool:
     """Whether ``settle`` has anything to choose."""
-    return AUTO in (config.method.name, config.tasks, config.peers)
+    return AUTO in (config.method.name, config.tasks, config.peers, config.burn_in)
 
 
-def settle(config: RunConfig, length: Length) -> tuple[RunConfig, str]:
+def settle(config: RunConfig, length: Length, processes: int = 1) -> tuple[RunConfig, str]:
     """The configuration without ``auto``, and in one sentence what was chosen and why; no sentence if nothing was.
 
-    length: of a training of all students that ``config`` has.
+    length: of a training of all students that ``config`` has, by so many ``processes``.
     """
     if not is_open(config):
         return config, ""
@@ -56,10 +59,15 @@ def settle(config: RunConfig, length: Length) -> tuple[RunConfig, str]:
     has_peers = len(keys["students"]) > 1 and length.reaches(ENOUGH_FOR_PEERS)
     if config.method.name == AUTO:
         keys["method"] = METHOD if has_peers else "independent"
+    pretrained = any(name_and_settings(model)[1].get("pretrained") for model in config.students.values())
     if config.tasks == AUTO:
-        pretrained = any(name_and_settings(model)[1].get("pretrained") for model in config.students.values())
         learn_together = has_peers and config.method.name in (AUTO, METHOD)
         keys["tasks"] = TASK if learn_together and length.reaches(ENOUGH_FOR_TASKS) and not pretrained else "none"
+    if config.burn_in == AUTO:
+        of_one_model = len(keys["students"]) > 1 and len({str(model) for model in config.students.values()}) == 1
+        collaborate = (keys["method"] if config.method.name == AUTO else config.method.name) == METHOD
+        plain = not (pretrained or _names_students(config)) and processes == 1
+        keys["burn_in"] = BURN_IN if of_one_model and collaborate and plain else 0.0
     settled = make_config(keys)
     return settled, _sentence(config, settled, length)
 
@@ -67,6 +75,7 @@ def settle(config: RunConfig, length: Length) -> tuple[RunConfig, str]:
 def settled_as(config: RunConfig, run: RunConfig) -> RunConfig:
     """The configuration, with what it leaves open as it was settled when a run began with it."""
     keys = ["method"] * (config.method.name == AUTO) + ["tasks"] * (config.tasks == AUTO)
+    keys += ["burn_in"] * (config.burn_in == AUTO)
     if config.peers == AUTO:
         keys += ["students", "tasks", "peers"]
     return config.model_copy(update={key: getattr(run, key) for key in keys})
@@ -86,6 +95,8 @@ def _sentence(config: RunConfig, settled: RunConfig, length: Length) -> str:
         chosen = f"method={settled.method.name}" * (config.method.name == AUTO)
         if config.tasks == AUTO and settled.method.name == METHOD:  # others have none, however long training is
             chosen += f"{' with ' * bool(chosen)}tasks={', '.join(sorted(tasks)) or 'none'}"
+        if config.burn_in == AUTO and settled.burn_in:
+            chosen += f"{', ' * bool(chosen)}burn_in={settled.burn_in:g}"
     if not chosen:
         return ""
     if settled.method.name == "independent":

@@ -115,6 +115,11 @@ class RunConfig(Strict):
     weights: dict[str, Annotated[NonNegativeFloat | Ramp, WrapValidator(_check_weight)]] = Field(
         {}, description="loss name or pattern -> number, or {weight: 1, over: 0.3} to ramp up; the last match wins"
     )
+    burn_in: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
+        AUTO,
+        description="share of the epochs in which one network is trained for all students, which go on from its "
+        "weights; auto: 0.5 where the method is collaborative and students are of one model",
+    )
     view_statistics: Literal["together", "clean_only"] = Field(
         "together", description="which views count in batch normalisation"
     )

@@ -53,6 +53,9 @@ class AugmentConfig(Section):
         None,
         description="mirror half of the images, where left and right do not matter; default: yes, but not for digits",
     )
+    per_student: bool | None = Field(
+        None, description="each student sees an augmentation of its own; default: as its method has it; after burn-in"
+    )
     policy: Literal["none", "trivial", "rand"] = Field(
         "none", description="operations such as turning or brightening: TrivialAugment (wide), RandAugment"
     )

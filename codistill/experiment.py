@@ -37,6 +37,7 @@ from codistill.data import (
     superclasses,
     test_origin,
 )
+from codistill.engine.burn_in import check_burn_in
 from codistill.engine.processes import ALONE, Processes
 from codistill.engine.runtime import Runtime, choose_device
 from codistill.engine.step import Step
@@ -109,6 +110,8 @@ def build(
     if min(std) == 0:
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
     config, choice = _settled(config, splits.train, (mean, std), runtime, ends)
+    if config.burn_in and config.augment.per_student is None:  # what sets students apart that begin as one
+        config = config.model_copy(update={"augment": config.augment.model_copy(update={"per_student": True})})
     if (column := config.data.superclass) is not None:
         kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
         config = _fill_in_superclasses(config, kept)
@@ -120,6 +123,8 @@ def build(
     cohort, objective = build_cohort(config, (3, *size), len(splits.train.class_names), (mean, std), pretrained)
     _check_labels_can_be_mixed(config, cohort)
     _check_students_are_apart(config, cohort)
+    if config.burn_in:
+        check_burn_in(cohort, runtime)
     cohort = runtime.place(cohort, (3, *size))
     losses = list(objective.table(loss_names(cohort, size, runtime)))
     objective.check_heard(config.weights, losses)
@@ -185,7 +190,7 @@ def _settled(
             lambda: (ends - time.time()) / _seconds_a_step(dearest, images, statistics, runtime)
         )
         epochs = left / steps_per_epoch
-    return settle(config, Length(round(epochs * steps_per_epoch), epochs))
+    return settle(config, Length(round(epochs * steps_per_epoch), epochs), runtime.processes.count)
 
 
 def _seconds_a_step(config: RunConfig, images: Images, statistics: Statistics, runtime: Runtime) -> float:
@@ -220,7 +225,7 @@ def _train_loader(images: Images, config: RunConfig, cohort: Cohort, runtime: Ru
         images,
         batch_size=config.batch_size,
         seed=config.seed,
-        **augmentation(size, **config.augment.model_dump())._asdict(),
+        **augmentation(size, **config.augment.model_dump(exclude={"per_student"}))._asdict(),
         told=told,
         augmentations=cohort.augmentations,
         order=config.order,
@@ -298,6 +303,8 @@ def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:
 
 
 def _check_students_are_apart(config: RunConfig, cohort: Cohort) -> None:
+    if config.burn_in and config.poison is not None:
+        raise UserError("burn_in trains one network for all students, of which poison harms one: set burn_in=0.")
     given = {"poison": config.poison is not None, "optimizer.lr_factors": bool(config.optimizer.lr_factors)}
     for key, is_given in given.items():
         if is_given and cohort.method.shared_trunk:

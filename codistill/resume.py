@@ -68,7 +68,12 @@ def with_horizon(config: RunConfig, horizon: Horizon) -> RunConfig:
 
 
 def horizon_of(config: RunConfig, steps_per_epoch: int) -> Horizon:
-    return Horizon(config.epochs, steps_per_epoch, _plans(config))
+    return Horizon(config.epochs, steps_per_epoch, _plans(config), _share(config))
+
+
+def _share(config: RunConfig) -> float:
+    assert not isinstance(config.burn_in, str), "burn_in=auto is not settled yet"
+    return config.burn_in
 
 
 def _with_plans(config: RunConfig, epochs: int, earlier: Sequence[EarlierPlan]) -> RunConfig:

@@ -53,9 +53,9 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def of_today(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration that a run was trained with, with the keys that came later as they stood for it then."""
-    method = config["method"]
-    if isinstance(method, dict) and method.get("name") == "collaborative" and "grid" not in method:
-        return {**config, "method": {**method, "grid": None}}  # the CPM worked on the whole of the smallest map
+    config, method = {"burn_in": 0.0, **config}, config["method"]
+    if isinstance(method, dict) and method.get("name") == "collaborative":
+        config["method"] = {"grid": None, **method}  # the CPM worked on the whole of the smallest map
     return config
 
 

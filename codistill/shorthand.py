@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, get_args, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, create_model, field_validator
 
@@ -22,7 +22,7 @@ from codistill.nearest import nearest
 from codistill.student import check_student_names
 from codistill.tasks import TASKS
 
-AUTO = "auto"  # settled by codistill.auto once the length of training is known
+AUTO: Final = "auto"  # settled by codistill.auto once the length of training is known
 FOR_ALL = ("pretrained", "sha256")  # settings of every model of ours besides its own
 
 

@@ -24,7 +24,7 @@ def summarise(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dic
         "validation_accuracy": validation._asdict() if validation else None,
         "warnings": recorder.warnings,
         "parameters": {"students": students, "training_only": training_only},
-        "forward_passes": {name: sum(views.values()) for name, views in experiment.cohort.views_of.items()},
+        "forward_passes": _forward_passes(experiment, recorder.burn_in_share),
         "images": experiment.sizes,
         "fingerprint": experiment.fingerprint,
         "fingerprints": experiment.fingerprints,
@@ -44,6 +44,13 @@ def summarise(experiment: Experiment, test: Accuracy, recorder: Recorder) -> dic
         },
         "commit": _commit(),
     }
+
+
+def _forward_passes(experiment: Experiment, burn_in: float) -> dict[str, float]:
+    """Of each student over a batch, in a step on average; in the share ``burn_in`` of them, the first has one alone."""
+    views = experiment.cohort.views_of
+    passes = {name: (1.0 - burn_in) * sum(own.values()) for name, own in views.items()}
+    return {name: own + (burn_in if name == next(iter(views)) else 0.0) for name, own in passes.items()}
 
 
 def _processor_seconds(recorder: Recorder, runtime: Runtime) -> float | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from codistill.cohort import Cohort
 from codistill.data.loader import TrainLoader
+from codistill.engine.burn_in import BurnIn
 from codistill.engine.horizon import Horizon
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
@@ -42,15 +43,19 @@ def fit(
     The observer may replan the horizon.
     """
     step = Step(cohort, objective, optimizer, runtime, clip_norm, scaling)
+    burn_in = BurnIn(cohort, objective, optimizer, runtime) if horizon.burn_in else None
     epoch = start_step // len(loader)
     while epoch < horizon.epochs:
         cohort.train()
+        alone = burn_in if epoch < horizon.burn_in_epochs else None
         done = max(start_step - epoch * len(loader), 0)  # in this epoch, by the run that is gone on with
         for index, batch in enumerate(loader.epoch(epoch, done), done):
             number = epoch * len(loader) + index
-            losses, loss = step.forward(batch, progress=horizon.progress(number))
+            losses, loss = step.forward(batch, progress=horizon.ramp_progress(number), burn_in=alone)
             step.backward(loss)
             step.update(learning_rate(number))
             observer.after_step(epoch, number, losses, loss)
+        if alone is not None:
+            alone.share()
         observer.after_epoch(epoch)
         epoch += 1

@@ -44,16 +44,17 @@ class Health:
         self._warmup_epochs, self._steps_per_epoch = warmup_epochs, steps_per_epoch
         self.told: dict[str, str] = {}  # sign and students -> the warning; part of a checkpoint
 
-    def check(self, epoch: int, losses: Mapping[str, float], seen: Glance | None) -> list[str]:
+    def check(self, epoch: int, losses: Mapping[str, float], seen: Glance | None, as_one: bool = False) -> list[str]:
         """The warnings after an epoch, counted from 0, that were not told before.
 
-        losses: the epoch's means in training. seen: a look at validation images, if there are any.
+        losses: the epoch's means in training. seen: a look at validation images, if there are any. as_one: students
+        began as one network, on purpose: that they are alike is no sign.
         """
         if epoch < self._warmup_epochs or (epoch + 1) * self._steps_per_epoch < FIRST_STEPS:
             return []
         found = self._guessing(losses)
         if seen is not None and len(seen.labels) >= FEWEST_IMAGES:
-            found |= self._collapsed(seen)
+            found |= self._collapsed(seen) | ({} if as_one else self._alike(seen))
         new = {sign: f"Epoch {epoch + 1}: {text}" for sign, text in found.items() if sign not in self.told}
         self.told |= new
         return list(new.values())
@@ -78,6 +79,11 @@ class Health:
                     f"student '{name}' answers '{self._class_names[answer]}' for {int((given == answer).sum()):,} of "
                     f"{len(labels):,} validation images. {_MEND}"
                 )
+        return found
+
+    @staticmethod
+    def _alike(seen: Glance) -> dict[str, str]:
+        found = {}
         for (one, other), alike in seen.cka.items():
             if alike > ALIKE:
                 found[f"alike {one} {other}"] = (

@@ -24,6 +24,7 @@ class Horizon:
     epochs: int
     steps_per_epoch: int
     earlier: Sequence[EarlierPlan] = ()  # oldest first
+    burn_in: float = 0.0  # share of the epochs in which one network is trained for all students
 
     @property
     def steps(self) -> int:
@@ -42,6 +43,28 @@ class Horizon:
     def progress_after(self, steps: int) -> float:
         """The share of training that ``steps`` steps are, as their last one saw it."""
         return min(1.0, steps / self._planned_at(steps - 1))
+
+    @property
+    def burn_in_epochs(self) -> int:
+        """The epochs after which students part: the share of those that were planned when it was reached."""
+        epoch = 0
+        while epoch < round(self.burn_in * self._planned_at(epoch * self.steps_per_epoch) / self.steps_per_epoch):
+            epoch += 1
+        return epoch
+
+    def ramp_progress(self, step: int) -> float:
+        """Before the step numbered ``step``: the share of what follows burn-in that is done, which ramps go by."""
+        return self._since_burn_in(self.progress(step))
+
+    def ramp_progress_after(self, steps: int) -> float:
+        """The same of ``progress_after``."""
+        return self._since_burn_in(self.progress_after(steps))
+
+    def _since_burn_in(self, progress: float) -> float:
+        if not self.burn_in:
+            return progress
+        parted = self.progress(self.burn_in_epochs * self.steps_per_epoch)
+        return max(0.0, progress - parted) / (1.0 - parted) if parted < 1.0 else 0.0
 
     def _planned_at(self, step: int) -> int:
         epochs = next((plan.epochs for plan in self.earlier if step < plan.until_step), self.epochs)

@@ -156,10 +156,10 @@ class Recorder:
         if seen is not None:
             self.answers.add(epoch + 1, seen)
             geometry = {"richness": seen.richness(), "diversity": seen.diversity()}
-        warnings = self._health.check(epoch, means, seen)
+        warnings = self._health.check(epoch, means, seen, as_one=self._horizon.burn_in > 0)
         for warning in warnings:
             self._display.warn(warning)
-        weights = self._objective.at((name for name in means if name != TOTAL), self._horizon.progress_after(done))
+        weights = self._objective.at((name for name in means if name != TOTAL), self._horizon.ramp_progress_after(done))
         figures = {**self._figures(means), "weights": weights}
         accuracies = {"validation_accuracy": accuracy, **geometry}
         self._folder.log({**record, **figures, **accuracies, "warnings": warnings})
@@ -173,6 +173,11 @@ class Recorder:
     def images_per_second(self) -> float:
         """Images per second of training so far; each counts once, whoever sees it. 0 after a single step."""
         return self.clock.steps_per_second * self._timetable.batch_size
+
+    @property
+    def burn_in_share(self) -> float:
+        """Of the epochs, how many were burn-in."""
+        return self._horizon.burn_in_epochs / self._horizon.epochs
 
     @property
     def warnings(self) -> list[str]:

@@ -76,8 +76,7 @@ class Runtime:
 
         On a CPU each student is compiled by itself: threads do not go into one graph, and the losses cost little.
         """
-        automatic = self.device.type == "cuda" and self.processes.count == 1
-        if not (automatic if self.compile == "auto" else self.compile):
+        if not self._compiles:
             return cohort
         torch.compiler.reset()  # it counts every cohort that this process compiled, and gives up after eight
         if self.device.type == "cpu" and not cohort.method.shared_trunk:
@@ -86,6 +85,19 @@ class Runtime:
             return cohort
         mode = "reduce-overhead" if self.compile == "cuda_graphs" else None
         return torch.compile(cohort, fullgraph=True, mode=mode)  # type: ignore[return-value]
+
+    def compiled_student(self, student: nn.Module) -> nn.Module:
+        """One student that is called alone, after ``compiled`` was asked for its cohort."""
+        if self.device.type == "cuda" and self._compiles:
+            mode = "reduce-overhead" if self.compile == "cuda_graphs" else None
+            return torch.compile(student, fullgraph=True, mode=mode)  # type: ignore[return-value]
+        return student  # on a CPU it is compiled in place, if at all
+
+    @property
+    def _compiles(self) -> bool:
+        if self.compile == "auto":
+            return self.device.type == "cuda" and self.processes.count == 1
+        return bool(self.compile)
 
     def optimizer(
         self, cohort: Cohort, lr_factors: Mapping[str, float] | None = None, *, name: str = "sgd", **settings: Any

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from codistill.batch import Batch
 from codistill.cohort import Cohort
+from codistill.engine.burn_in import BurnIn
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
 from codistill.objective import Objective
@@ -33,9 +34,11 @@ class Step:
         self._clip_norm = clip_norm
         self._scaling = scaling or Scaling(optimizer, runtime)
 
-    def forward(self, batch: Batch, progress: float) -> tuple[dict[str, Tensor], Tensor]:
-        """Every loss by name, and the objective; ``progress`` is the fraction of training done."""
+    def forward(self, batch: Batch, progress: float, burn_in: BurnIn | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """Every loss by name, and the objective, or those of ``burn_in``; ``progress`` is what ramps go by."""
         with self._runtime.autocast():
+            if burn_in is not None:
+                return burn_in.losses(batch)
             losses = self._losses(batch)
             return losses, self._objective(losses, progress)
 
