@@ -7,7 +7,8 @@ lacks. One network is trained about twice as fast as two, and comes twice as far
     long enough for peers   ``collaborative`` without a task
     long enough for tasks   ``collaborative`` with ``jigsaw`` for every student
 
-What is set explicitly is never changed. The lengths are those of docs/results.md#short-trainings.
+Either ``collaborative`` begins with burn-in (``codistill.engine.burn_in``) where students are of one model. What is set
+explicitly is never changed, and a method that is named begins without. The lengths are those of docs/results.md#short-trainings.
 """
 
 from typing import Any, NamedTuple
@@ -64,10 +65,9 @@ def settle(config: RunConfig, length: Length, processes: int = 1) -> tuple[RunCo
         learn_together = has_peers and config.method.name in (AUTO, METHOD)
         keys["tasks"] = TASK if learn_together and length.reaches(ENOUGH_FOR_TASKS) and not pretrained else "none"
     if config.burn_in == AUTO:
-        of_one_model = len(keys["students"]) > 1 and len({str(model) for model in config.students.values()}) == 1
-        collaborate = (keys["method"] if config.method.name == AUTO else config.method.name) == METHOD
-        plain = not (pretrained or _names_students(config)) and processes == 1
-        keys["burn_in"] = BURN_IN if of_one_model and collaborate and plain else 0.0
+        chosen = config.method.name == AUTO and keys["method"] == METHOD
+        plain = of_one_model(config) and not (pretrained or _names_students(config)) and processes == 1
+        keys["burn_in"] = BURN_IN if chosen and plain else 0.0
     settled = make_config(keys)
     return settled, _sentence(config, settled, length)
 
@@ -79,6 +79,11 @@ def settled_as(config: RunConfig, run: RunConfig) -> RunConfig:
     if config.peers == AUTO:
         keys += ["students", "tasks", "peers"]
     return config.model_copy(update={key: getattr(run, key) for key in keys})
+
+
+def of_one_model(config: RunConfig) -> bool:
+    """Whether all students can begin as one network."""
+    return len({str(model) for model in config.students.values()}) == 1
 
 
 def _names_students(config: RunConfig) -> bool:

@@ -118,7 +118,7 @@ class RunConfig(Strict):
     burn_in: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
         AUTO,
         description="share of the epochs in which one network is trained for all students, which go on from its "
-        "weights; auto: 0.5 where the method is collaborative and students are of one model",
+        "weights; auto: 0.5 where method is auto too, and students are of one model",
     )
     view_statistics: Literal["together", "clean_only"] = Field(
         "together", description="which views count in batch normalisation"

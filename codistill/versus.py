@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codistill import run_files
-from codistill.auto import METHOD
+from codistill.auto import BURN_IN, METHOD, of_one_model
 from codistill.config import RunConfig, make_config
 from codistill.engine.durable import write_file
 from codistill.engine.stopping import StopRequest
@@ -152,9 +152,12 @@ def together(config: RunConfig) -> RunConfig:
         raise UserError(
             f"There is no peer to learn with: '{name}' is the only student. Give a model, or two in a list."
         )
-    method = METHOD if config.method.name == AUTO else config.method.model_dump()
     keys = {key: value for key, value in config.model_dump(mode="json").items() if key != "peers"}
-    return make_config({**keys, "method": method})
+    if config.method.name == AUTO:
+        keys["method"] = METHOD
+        if config.burn_in == AUTO:
+            keys["burn_in"] = BURN_IN if of_one_model(config) else 0.0
+    return make_config(keys)
 
 
 def verdict(of_alone: Sequence["_Trial"], of_together: Sequence["_Trial"]) -> Verdict:
