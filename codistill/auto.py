@@ -8,7 +8,8 @@ lacks. One network is trained about twice as fast as two, and comes twice as far
     long enough for tasks   ``collaborative`` with ``jigsaw`` for every student
 
 Either ``collaborative`` begins with burn-in (``codistill.engine.burn_in``) where students are of one model. What is set
-explicitly is never changed, and a method that is named begins without. The lengths are those of docs/results.md#short-trainings.
+explicitly is never changed, and a method that is named begins without. The lengths are those of
+docs/results.md#short-trainings.
 """
 
 from typing import Any, NamedTuple
