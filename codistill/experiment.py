@@ -110,7 +110,8 @@ def build(
     if min(std) == 0:
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
     config, choice = _settled(config, splits.train, (mean, std), runtime, ends)
-    if config.burn_in and config.augment.per_student is None:  # what sets students apart that begin as one
+    has_own_setting = "own_augmentations" in config.method.settings
+    if config.burn_in and config.augment.per_student is None and not has_own_setting:  # sets equal students apart
         config = config.model_copy(update={"augment": config.augment.model_copy(update={"per_student": True})})
     if (column := config.data.superclass) is not None:
         kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
