@@ -15,7 +15,7 @@ from cohorts import (
 )
 from torch import Tensor
 
-from codistill import Batch, StudentOutput, StudentShape, Task, UserError
+from codistill import Batch, Cohort, StudentOutput, StudentShape, Task, UserError
 from codistill.engine.runtime import Runtime
 from codistill.experiment import loss_names
 from codistill.methods import METHODS
@@ -115,6 +115,34 @@ def test_each_view_is_made_once_and_each_student_looks_once(monkeypatch: pytest.
     cohort(make_batch(6))
     assert sorted(made) == ["clean", "rot180", "rot270", "rot90"]
     assert looks == [("res", 24), ("plain", 24), ("vit", 6)]
+
+
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+def test_a_tasks_fraction_may_change_after_its_cohort_is_built(fraction: float) -> None:
+    """Losses, views and gradients are those of a cohort that was built so."""
+    given = (TWO, ["rotation", "simclr"], "collaborative")
+    changed, objective = make_cohort(*given, fractions={"a": 0.5, "b": 0.5})
+    for tasks in changed.tasks.values():
+        for task in tasks.values():  # type: ignore[operator]
+            task.fraction = fraction
+    built, _ = make_cohort(*given, fractions={"a": fraction, "b": fraction})
+    batch = make_batch(8)
+    assert changed.views_of == built.views_of
+    for cohort in (changed, built):
+        objective(cohort(batch)).backward()
+    torch.testing.assert_close(gradients(changed), gradients(built), atol=0, rtol=0)
+
+
+def test_a_view_that_there_is_not_is_refused_when_a_cohort_is_built() -> None:
+    class Sideways(Task):
+        views = ("sideways",)
+
+        def forward(self, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:
+            raise NotImplementedError
+
+    built, _ = make_cohort(TWO)
+    with pytest.raises(UserError, match="Unknown view 'sideways'"):
+        Cohort(dict(built.students.items()), {"a": {"own": Sideways()}}, built.method)  # type: ignore[arg-type]
 
 
 def test_only_clean_images_count_as_statistics_if_so_asked() -> None:
