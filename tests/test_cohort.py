@@ -1,7 +1,9 @@
 """The training step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import partial
+from io import BytesIO
 
 import pytest
 import torch
@@ -40,6 +42,35 @@ def test_three_architectures_train_a_step_under_every_method_and_task(
     objective(losses).backward()
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     assert without_gradient(cohort) == []
+
+
+def copied(cohort: Cohort) -> Cohort:
+    return deepcopy(cohort)
+
+
+def saved_and_loaded(cohort: Cohort) -> Cohort:
+    file = BytesIO()
+    torch.save(cohort, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("way", [copied, saved_and_loaded])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_cohort_can_be_copied_and_saved_and_the_other_one_trains_by_itself(
+    method: str, way: Callable[[Cohort], Cohort]
+) -> None:
+    cohort, objective = make_cohort(dict.fromkeys("abc", "resnet8"), ["rotation", None, None], method)
+    batch = make_batch()
+    objective(cohort(batch)).backward()
+    cohort.zero_grad()
+    cohort.after_step()
+    other = way(cohort)
+    objective(other(batch)).backward()
+    assert without_gradient(other) == []
+    assert not any(gradient.any() for gradient in gradients(cohort).values())
+    objective(cohort(batch)).backward()
+    torch.testing.assert_close(gradients(other), gradients(cohort), atol=0, rtol=0)
 
 
 def test_one_backward_equals_one_per_student() -> None:
