@@ -146,6 +146,7 @@ def _train(
             clip_norm=rate.clip_norm,
             scaling=scaling,
             start_step=start_step,
+            warn=display.warn,
         )
     skipped = scaling.figures()
     if any(skipped.values()):
