@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from codistill.batch import Batch, cross_entropy
 from codistill.errors import UserError, unknown
-from codistill.look import Look, Seen, first_rows, join_views, look_through_trunk, one_by_one
+from codistill.look import Look, Seen, first_rows, join_views, look_through_trunk, one_by_one, scale_gradient
 from codistill.method import Lesson, Method
 from codistill.student import Student, StudentOutput, check_student_names, share_trunk
 from codistill.tasks.task import Task
@@ -67,9 +67,19 @@ class Cohort(nn.Module):
         self.method = method
         self.view_statistics = view_statistics
         self.look = one_by_one
-        self.views_of = {name: _wanted_views(tasks.get(name, {}), method) for name in students}
+        for view in {view for views in self.views_of.values() for view in views}:
+            if view not in VIEWS:
+                raise unknown("view", view, VIEWS)
         for lesson in method.lessons.values():
             lesson.teacher.enrol(students)
+
+    @property
+    def views_of(self) -> dict[str, dict[str, float]]:
+        """Student -> each view that it sees, the clean one first -> the share of the batch that it sees of it.
+
+        Read off the tasks in each step, so ``task.fraction`` may change during training.
+        """
+        return {name: _wanted_views(cast(Mapping[str, Task], self.tasks[name]), self.method) for name in self.students}
 
     @property
     def augmentations(self) -> int:
@@ -80,6 +90,7 @@ class Cohort(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Every loss by name, as scalars: ``student/ce``, ``student/task``, ``teacher/ce``, ``learner/lesson_loss``.
 
+        Where a teacher scales a student's losses (``Taught.loss_scale``), their gradients are scaled, not their values.
         Raises UserError where two losses have one name, and ValueError for images without a label each.
         """
         if len(batch.images) != len(batch.labels):
@@ -94,7 +105,7 @@ class Cohort(nn.Module):
 
         # What was said about which views: lessons on the same views hear the teachers that answered before them.
         heard: dict[tuple[str, ...], dict[str, StudentOutput]] = {(CLEAN,): outputs}
-        pace: dict[str, Tensor] = {}
+        loss_scale: dict[str, Tensor] = {}
         for lesson_name, lesson in self.method.lessons.items():
             if lesson.views not in heard:
                 heard[lesson.views] = {n: join_views([looks[v] for v in lesson.views]) for n, looks in seen.items()}
@@ -104,10 +115,10 @@ class Cohort(nn.Module):
             _add(losses, _distill(lesson_name, lesson, outputs, taught.targets))
             if taught.output is not None:
                 outputs[lesson_name] = taught.output
-            pace |= taught.pace
-        if pace:
-            one = batch.images.new_ones(())
-            losses = {name: loss * pace.get(name.split("/")[0], one).detach() for name, loss in losses.items()}
+            loss_scale |= taught.loss_scale
+        for name, loss in losses.items():
+            if (scale := loss_scale.get(name.split("/")[0])) is not None:
+                losses[name] = scale_gradient(loss, scale.detach())
         return losses
 
     def see(self, images: Tensor) -> dict[str, StudentOutput]:
@@ -228,9 +239,6 @@ def _wanted_views(tasks: Mapping[str, Task], method: Method) -> dict[str, float]
             wanted[view] = max(wanted.get(view, 0.0), task.fraction)
     for lesson in method.lessons.values():
         wanted |= dict.fromkeys(lesson.views, 1.0)
-    for view in wanted:
-        if view not in VIEWS:
-            raise unknown("view", view, VIEWS)
     return wanted
 
 

@@ -138,7 +138,7 @@ class RunConfig(Strict):
     )
     compile: bool | Literal["auto", "cuda_graphs"] = Field(
         "auto",
-        description="faster steps after half a minute; auto: on CUDA | true | false | cuda_graphs",
+        description="faster steps after half a minute; auto: on CUDA, if possible | true | false | cuda_graphs",
     )
     side_by_side: bool | Literal["auto"] = Field(
         "auto", description="on a CPU, students in a thread each; auto: where it changes no results | true | false"

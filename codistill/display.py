@@ -27,7 +27,7 @@ class Silent:
 
 
 class Bar:
-    """A rich progress bar with epoch, loss, validation accuracy per student, images/s and time left."""
+    """A rich progress bar with epoch, time left, objective, each student's cross-entropy and accuracy, and images/s."""
 
     def __init__(self, console: Console) -> None:
         self._bar = RichProgress(
@@ -102,15 +102,19 @@ class Lines:
 
 
 def describe(progress: Progress) -> str:
-    """``epoch 3/100  loss 2.31  a 45.1%  b 44.0%  1,203 images/s  1:05 left``."""
+    """``epoch 3/100  1:05 left  objective 4.310  a ce 1.214, 45.1 %  b ce 1.302, 44.0 %  1,203 images/s``."""
     parts = [f"epoch {progress.epoch}/{progress.epochs}"]
-    if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.3f}")
-    if progress.validation is not None:
-        parts += [f"{name} {accuracy:.1f}%" for name, accuracy in progress.validation.students.items()]
     if progress.seconds_left is not None:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
-        parts += [f"{progress.images_per_second:,.0f} images/s", f"{minutes}:{seconds:02d} left"]
+        parts.append(f"{minutes}:{seconds:02d} left")
+    if progress.objective is not None:
+        parts.append(f"objective {progress.objective:.3f}")
+    marks = {name: [f"ce {loss:.3f}"] for name, loss in progress.cross_entropy.items()}
+    for name, accuracy in progress.validation.students.items() if progress.validation else ():
+        marks.setdefault(name, []).append(f"{accuracy:.1f} %")
+    parts += [f"{name} {', '.join(found)}" for name, found in marks.items()]
+    if progress.seconds_left is not None:
+        parts.append(f"{progress.images_per_second:,.0f} images/s")
     return "  ".join(parts)
 
 

@@ -65,9 +65,9 @@ def look_through_trunk(
     return seen
 
 
-def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """``x`` itself, of any shape; its gradient times ``factor``."""
-    return x if factor == 1.0 else x.detach() + factor * (x - x.detach())
+def scale_gradient(x: Tensor, factor: float | Tensor) -> Tensor:
+    """``x`` itself, of any shape; its gradient times ``factor``, a scalar."""
+    return x if isinstance(factor, float) and factor == 1.0 else x.detach() + factor * (x - x.detach())
 
 
 def split_views(views: Mapping[str, Tensor], joined: StudentOutput) -> dict[str, StudentOutput]:

@@ -21,6 +21,7 @@ from codistill.engine.health import Health
 from codistill.engine.horizon import Horizon
 from codistill.engine.join import join
 from codistill.engine.memory import out_of_memory_explained
+from codistill.engine.once import Once
 from codistill.engine.onlooker import Onlooker
 from codistill.engine.processes import Processes
 from codistill.engine.recorder import Display, Recorder, Timetable
@@ -110,19 +111,22 @@ def _train(
     scaling = Scaling(optimizer, runtime)
     horizon = horizon_of(config, len(experiment.loader))
     stop = StopRequest(display.note, patient=processes.count > 1)
-    recorder = _recorder(experiment, folder, optimizer, scaling, horizon, ends, display, stop)
-    # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
-    display.note(experiment.data)
-    if experiment.choice:
-        display.note(experiment.choice)
-    display.note(experiment.company)
-    if ends is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
-        display.note(remark)
-    for warning in experiment.warnings:
-        display.warn(warning)
+    once = Once()
+    recorder = _recorder(experiment, folder, optimizer, scaling, horizon, ends, display, stop, once)
     start_step = 0
     if state is not None:
         start_step = processes.together(lambda: recorder.restore(state))
+        display.note(f"Resuming after step {start_step} of {horizon.steps}.")
+    once.tell(display.note, experiment.data)
+    if experiment.choice:
+        once.tell(display.note, experiment.choice)
+    once.tell(display.note, experiment.company)
+    if ends is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
+        once.tell(display.note, remark, "length")
+    for warning in experiment.warnings:
+        once.tell(display.warn, warning)
+    # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
+    if state is not None:
         folder.write_config(config.to_yaml())
     elif resume:
         folder.begin_anew(config.to_yaml())
@@ -133,7 +137,7 @@ def _train(
     rate = config.optimizer
     observer = _observer(experiment, recorder, optimizer, horizon)
     if ends is not None:
-        observer = _in_time(experiment, folder, observer, horizon, ends, display)
+        observer = _in_time(experiment, folder, observer, horizon, ends, display, once)
     with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
         fit(
             cohort,
@@ -149,6 +153,7 @@ def _train(
             clip_norm=rate.clip_norm,
             scaling=scaling,
             start_step=start_step,
+            warn=display.warn,
         )
     skipped = scaling.figures()
     if any(skipped.values()):
@@ -177,6 +182,7 @@ def _recorder(
     ends: float | None,
     display: Display,
     stop: StopRequest,
+    once: Once,
 ) -> Recorder:
     """Who logs, evaluates and saves while training goes on."""
     config, cohort, class_names = experiment.config, experiment.cohort, experiment.facts["class_names"]
@@ -199,6 +205,7 @@ def _recorder(
         answers=Answers(len(class_names)),
         bad_batch=BadBatch(folder, experiment.loader.at, steps),
         stop=stop,
+        once=once,
     )
 
 
@@ -215,14 +222,21 @@ def _observer(
 
 
 def _in_time(
-    experiment: Experiment, folder: RunFolder, observer: Observer, horizon: Horizon, ends: float, display: Display
+    experiment: Experiment,
+    folder: RunFolder,
+    observer: Observer,
+    horizon: Horizon,
+    ends: float,
+    display: Display,
+    once: Once,
 ) -> Observer:
     """The observer, behind what lets training last as many epochs as fit."""
     config, sizes = experiment.config, experiment.sizes
 
     def tell(plan: str) -> None:
-        remark = remark_on_length(experiment.cohort, horizon.steps, config.students.values())
-        display.note(f"{plan} {remark}".strip())
+        display.note(plan)
+        if remark := remark_on_length(experiment.cohort, horizon.steps, config.students.values()):
+            once.tell(display.note, remark, "length")
 
     return InTime(
         observer,

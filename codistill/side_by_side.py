@@ -27,11 +27,9 @@ class SideBySide:
     """
 
     def __init__(self, students: int, threads: int) -> None:
-        workers = max(1, min(students, threads))
-        self.threads_each = max(1, threads // workers)
-        self._pool = ThreadPoolExecutor(
-            workers, "student", initializer=torch.set_num_threads, initargs=(self.threads_each,)
-        )
+        self._workers = max(1, min(students, threads))
+        self.threads_each = max(1, threads // self._workers)
+        self._pool = self._new_pool()
 
     def __call__(self, students: Mapping[str, Student], pieces: Pieces, view_statistics: str) -> Seen:
         looks = [partial(look_alone, student, pieces[name], view_statistics) for name, student in students.items()]
@@ -41,6 +39,19 @@ class SideBySide:
             joined = iter(_Cut.apply(torch.zeros((), requires_grad=True), self._run, graphs))
             seen = [_replaced(views, joined) for views in seen]
         return dict(zip(students, seen, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the pool, which can be neither copied nor saved: a copy has threads of its own."""
+        return {name: value for name, value in vars(self).items() if name != "_pool"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(
+            self._workers, "student", initializer=torch.set_num_threads, initargs=(self.threads_each,)
+        )
 
     def _run(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """What the calls return, each made in a thread of the pool."""

@@ -27,7 +27,7 @@ class Taught(NamedTuple):
     targets: dict[str, Target]  #: learner -> target
     losses: dict[str, Tensor]  #: the teacher's own training losses, by name
     output: StudentOutput | None = None  #: its own answer; later lessons may teach it under the lesson's name
-    pace: Mapping[str, Tensor] = {}  #: student -> factor on all losses named after it; 0 lets it rest for a step
+    loss_scale: Mapping[str, Tensor] = {}  #: student -> factor on the gradients of its losses; 0: it waits for a step
 
 
 class Teacher(nn.Module, ABC):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import references
 import torch
 from backbones import PlainCNN, TinyViT
 
@@ -71,6 +72,21 @@ def make_batch(size: int = 6, seed: int = 0) -> Batch:
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A copy of each parameter's gradient; zeros where there is none."""
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
+
+
+def step_by_hand(
+    cohort: Cohort, objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch, clip_norm: float | None
+) -> None:
+    """A training step without the engine, half-way through training."""
+    optimizer.zero_grad()
+    objective(cohort(batch), 0.5).backward()
+    if clip_norm is not None:
+        named = {name: p for name, p in cohort.named_parameters() if p.grad is not None}
+        for name, gradient in references.clipped(gradients(cohort), clip_norm).items():
+            if name in named:
+                named[name].grad = gradient
+    optimizer.step()
+    cohort.after_step()
 
 
 def without_gradient(cohort: Cohort) -> list[str]:

@@ -26,6 +26,19 @@ def kl(learner: Tensor, target: Tensor, temperature: float) -> float:
     return temperature**2 * total / len(learner)
 
 
+def clipped(gradients: dict[str, Tensor], most: float) -> dict[str, Tensor]:
+    """Gradients by parameter name, shortened to norm ``most`` by student, by task of a student and by teacher."""
+
+    def owner(name: str) -> str:
+        return ".".join(name.split(".")[: 3 if name.startswith("tasks.") else 2])
+
+    squares: dict[str, float] = {}
+    for name, gradient in gradients.items():
+        squares[owner(name)] = squares.get(owner(name), 0.0) + gradient.double().square().sum().item()
+    shares = {own: min(1.0, most / (math.sqrt(square) + 1e-6)) for own, square in squares.items()}
+    return {name: shares[owner(name)] * gradient for name, gradient in gradients.items()}
+
+
 def cross_entropy(logits: Tensor, labels: list[int]) -> float:
     rows = [softmax(row) for row in logits.tolist()]
     return -sum(math.log(row[label]) for row, label in zip(rows, labels, strict=True)) / len(labels)

@@ -31,6 +31,7 @@ def config(**given: object) -> RunConfig:
         {"tasks": ["rotation", "jigsaw"]},  # draws
         {"method": "kdcl", "tasks": ["simclr", "none"]},  # augmentations of their own, and a second view
         {"method": "ffl", "tasks": "none"},  # a ramp
+        {"method": "dml", "optimizer": {"clip_norm": 0.05}},
     ],
     ids=str,
 )

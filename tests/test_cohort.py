@@ -1,7 +1,9 @@
 """The training step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import partial
+from io import BytesIO
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from cohorts import (
 )
 from torch import Tensor
 
-from codistill import Batch, StudentOutput, StudentShape, Task, UserError
+from codistill import Batch, Cohort, StudentOutput, StudentShape, Task, UserError
 from codistill.engine.runtime import Runtime
 from codistill.experiment import loss_names
 from codistill.methods import METHODS
@@ -40,6 +42,35 @@ def test_three_architectures_train_a_step_under_every_method_and_task(
     objective(losses).backward()
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     assert without_gradient(cohort) == []
+
+
+def copied(cohort: Cohort) -> Cohort:
+    return deepcopy(cohort)
+
+
+def saved_and_loaded(cohort: Cohort) -> Cohort:
+    file = BytesIO()
+    torch.save(cohort, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("way", [copied, saved_and_loaded])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_cohort_can_be_copied_and_saved_and_the_other_one_trains_by_itself(
+    method: str, way: Callable[[Cohort], Cohort]
+) -> None:
+    cohort, objective = make_cohort(dict.fromkeys("abc", "resnet8"), ["rotation", None, None], method)
+    batch = make_batch()
+    objective(cohort(batch)).backward()
+    cohort.zero_grad()
+    cohort.after_step()
+    other = way(cohort)
+    objective(other(batch)).backward()
+    assert without_gradient(other) == []
+    assert not any(gradient.any() for gradient in gradients(cohort).values())
+    objective(cohort(batch)).backward()
+    torch.testing.assert_close(gradients(other), gradients(cohort), atol=0, rtol=0)
 
 
 def test_one_backward_equals_one_per_student() -> None:
@@ -115,6 +146,34 @@ def test_each_view_is_made_once_and_each_student_looks_once(monkeypatch: pytest.
     cohort(make_batch(6))
     assert sorted(made) == ["clean", "rot180", "rot270", "rot90"]
     assert looks == [("res", 24), ("plain", 24), ("vit", 6)]
+
+
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+def test_a_tasks_fraction_may_change_after_its_cohort_is_built(fraction: float) -> None:
+    """Losses, views and gradients are those of a cohort that was built so."""
+    given = (TWO, ["rotation", "simclr"], "collaborative")
+    changed, objective = make_cohort(*given, fractions={"a": 0.5, "b": 0.5})
+    for tasks in changed.tasks.values():
+        for task in tasks.values():  # type: ignore[operator]
+            task.fraction = fraction
+    built, _ = make_cohort(*given, fractions={"a": fraction, "b": fraction})
+    batch = make_batch(8)
+    assert changed.views_of == built.views_of
+    for cohort in (changed, built):
+        objective(cohort(batch)).backward()
+    torch.testing.assert_close(gradients(changed), gradients(built), atol=0, rtol=0)
+
+
+def test_a_view_that_there_is_not_is_refused_when_a_cohort_is_built() -> None:
+    class Sideways(Task):
+        views = ("sideways",)
+
+        def forward(self, seen: Mapping[str, StudentOutput], batch: Batch) -> Tensor:
+            raise NotImplementedError
+
+    built, _ = make_cohort(TWO)
+    with pytest.raises(UserError, match="Unknown view 'sideways'"):
+        Cohort(dict(built.students.items()), {"a": {"own": Sideways()}}, built.method)  # type: ignore[arg-type]
 
 
 def test_only_clean_images_count_as_statistics_if_so_asked() -> None:

@@ -1,6 +1,10 @@
 """What must hold on a GPU. Skipped where there is none."""
 
+import os
+import subprocess
+import sys
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,3 +97,17 @@ def test_batches_sent_ahead_are_those_that_lie_on_the_device(name: str, monkeypa
     resident = steps(name)
     monkeypatch.setattr("codistill.engine.runtime.Runtime.free_memory_bytes", lambda self: 0)
     agree(steps(name), resident, 1e-3)
+
+
+def test_the_default_run_trains_without_compiling_where_there_is_no_compiler(tmp_path: Path) -> None:
+    lacking = {"PATH": "/nonexistent", "CC": "/nonexistent", "CXX": "/nonexistent"}
+    caches = {name: str(tmp_path / name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "codistill", "train", "epochs=1"],
+        env={**os.environ, **lacking, **caches},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (ended.stdout + ended.stderr).count("compile=auto: nothing is compiled here") == 1

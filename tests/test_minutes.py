@@ -91,10 +91,17 @@ def test_a_run_without_time_ends_tested_after_its_first_epoch(tmp_path: Path) ->
     assert summary == read_summary(tmp_path / "run")
     assert summary["test_accuracy_selected"]["epoch"] == 1
     assert read_config(tmp_path / "run")["epochs"] == 1
-    (*before, told) = display.notes
-    assert told.startswith("Training ends with epoch 1: an epoch takes")
-    assert "3 steps are few for tasks" in told
+    (*before, plan, remark) = display.notes
+    assert plan.startswith("Training ends with epoch 1: an epoch takes")
+    assert remark.startswith("3 steps are few for tasks")
     assert not any("few for tasks" in note for note in before)  # how many they are was not known
+
+
+def test_a_remark_on_few_steps_is_made_once_however_often_the_plan_changes(slower: None, tmp_path: Path) -> None:
+    display = Noting()
+    runs.train(SETTINGS, tmp_path / "run", display, minutes=5)
+    assert len([note for note in display.notes if " epochs: an epoch takes " in note]) == 2
+    assert len([note for note in display.notes if "few for tasks" in note]) == 1
 
 
 def test_what_is_to_happen_at_a_share_of_training_needs_epochs(tmp_path: Path) -> None:

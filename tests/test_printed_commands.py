@@ -13,7 +13,7 @@ from codistill.engine import durable
 from codistill.engine.checkpoint import Checkpoints
 from codistill.engine.memory import out_of_memory_explained
 from codistill.engine.run_folder import RunFolder
-from codistill.engine.uncompilable import uncompilable_explained
+from codistill.engine.uncompilable import Uncompilable, uncompilable_explained
 from codistill.report.parts import command
 from codistill.report.predictions import read_right
 from codistill.run_files import read_analysis
@@ -44,7 +44,7 @@ def out_of_memory(run: Path) -> None:
 
 def not_compiled(run: Path) -> None:
     with uncompilable_explained(run):
-        raise type("Unsupported", (Exception,), {"__module__": "torch._dynamo.exc"})("no graph")
+        raise Uncompilable("no graph")
 
 
 def without_checkpoint(run: Path) -> None:

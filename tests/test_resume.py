@@ -69,6 +69,40 @@ def test_a_run_may_end_earlier_and_its_configuration_alone_reproduces_that(
     assert steady(tmp_path / "again") == steady(run)
 
 
+class Noting(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+    def warn(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_a_run_that_goes_on_says_first_after_which_step_and_repeats_nothing(tmp_path: Path) -> None:
+    config = make_config({**SETTINGS, "save_minutes": 1e-9, "optimizer": {"weight_decay": 0.02}})
+    first, second, third = Noting(), Noting(), Noting()
+    with killed_after_step(4):
+        runs.train(config, tmp_path / "run", first)
+    assert all(sign in str(first.told) for sign in ("Method collaborative", "few for tasks", "weight_decay=0.02"))
+    with killed_after_step(7):
+        runs.train(config_to_go_on(tmp_path / "run", {}), tmp_path / "run", second, resume=True)
+    assert second.told == ["Resuming after step 4 of 60."]
+    runs.train(config_to_go_on(tmp_path / "run", {"epochs": 3}), tmp_path / "run", third, resume=True)
+    assert third.told[0] == "Resuming after step 7 of 9."
+    assert not set(third.told) & set(first.told)
+
+
+def test_a_run_that_goes_on_says_what_it_had_no_reason_to_say_before(begun: Callable[..., Path]) -> None:
+    run, display = begun(steps=4, epochs=500), Noting()
+    runs.train(config_to_go_on(run, {"epochs": 3}), run, display, resume=True)
+    _, remark = display.told
+    assert remark.startswith("9 steps are few for tasks")
+
+
 def test_a_run_that_reproduces_one_goes_on_as_that_did_where_it_was_interrupted(
     begun: Callable[..., Path], tmp_path: Path
 ) -> None:

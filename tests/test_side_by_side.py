@@ -1,7 +1,9 @@
 """Students in a thread each give the numbers of students one after the other."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
+from io import BytesIO
 
 import pytest
 import torch
@@ -94,6 +96,24 @@ def test_an_error_in_a_thread_is_raised_to_the_caller() -> None:
     cohort.look = SideBySide(2, threads=2)
     with pytest.raises(RuntimeError, match="expected input"):
         cohort(make_batch()._replace(images=torch.randn(6, 4, SIZE, SIZE)))
+
+
+def test_a_cohort_whose_students_run_in_threads_can_be_copied_and_saved(two_threads: None) -> None:
+    built, objective = make_cohort(TWO, ["rotation", None], method="dml")
+    cohort = Runtime(torch.device("cpu"), side_by_side=True).place(built, SHAPE)
+    batch = make_batch()
+    objective(cohort(batch)).backward()  # its threads have begun
+    cohort.zero_grad()
+    file = BytesIO()
+    torch.save(cohort, file)
+    file.seek(0)
+    others = [deepcopy(cohort), torch.load(file, weights_only=False)]
+    objective(cohort(batch)).backward()
+    for other in others:
+        assert isinstance(other.look, SideBySide)
+        assert (other.look.threads_each, other.look is cohort.look) == (1, False)
+        objective(other(batch)).backward()
+        torch.testing.assert_close(gradients(other), gradients(cohort), atol=0, rtol=0)
 
 
 def test_each_thread_has_its_share_of_the_cores() -> None:

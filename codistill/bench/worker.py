@@ -14,6 +14,7 @@ from codistill.bench.loops import LOOPS, Loop
 from codistill.config import RunConfig
 from codistill.data.images import normalise
 from codistill.engine.memory import lacks_memory
+from codistill.engine.uncompilable import Uncompilable
 from codistill.errors import UserError
 
 PARTS = ("input", "forward", "backward", "optimizer")
@@ -45,6 +46,8 @@ def work(pipe: Connection, kind: str, config: RunConfig) -> None:
         return
     except UserError as error:
         pipe.send(("error", str(error)))
+    except Uncompilable as error:
+        pipe.send(("error", f"{error.headline}: {error} Set compile=false."))
     except RuntimeError as error:
         if not lacks_memory(error):
             raise

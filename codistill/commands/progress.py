@@ -97,11 +97,13 @@ class _Live:
     def _table(jobs: Sequence[Job]) -> Table:
         counts = {state: sum(job.state == state for job in jobs) for state in ("finished", "waiting", "failed")}
         title = ", ".join(f"{count} {state}" for state, count in counts.items())
-        table = Table("training", "epoch", "loss", "images/s", title=f"{len(jobs)} runs: {title}")
+        table = Table("training", "epoch", "objective", "cross-entropy", "images/s", title=f"{len(jobs)} runs: {title}")
         for job in jobs:
             if job.state == "training":
                 line = job.progress or {}
-                loss = line.get("losses", {}).get("total")
-                shown = "" if loss is None else f"{loss:.3f}"
-                table.add_row(escape(job.name), epochs_done(job), shown, f"{line.get('images_per_second', 0):,.0f}")
+                losses = line.get("losses", {})
+                shown = f"{losses['total']:.3f}" if losses else ""
+                marks = "  ".join(f"{name} {losses[f'{name}/ce']:.3f}" for name in job.config.students if losses)
+                speed = f"{line.get('images_per_second', 0):,.0f}"
+                table.add_row(escape(job.name), epochs_done(job), shown, escape(marks), speed)
         return table

@@ -14,7 +14,7 @@ arXiv:1804.03235, let each network burn in by itself before peers teach it. Devi
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codistill.batch import Batch, cross_entropy
 from codistill.cohort import Cohort
@@ -33,7 +33,7 @@ class BurnIn:
     ) -> None:
         self._names = list(cohort.students)
         self._students = [cast(Student, student) for student in cohort.students.values()]
-        self._first = runtime.compiled_student(self._students[0])
+        self._first: nn.Module = runtime.compiled_student(self._students[0])
         self._weight = objective.at([f"{self._names[0]}/ce"], 0.0)[f"{self._names[0]}/ce"]
         self._optimizer = optimizer
 
@@ -42,6 +42,10 @@ class BurnIn:
         own = batch.for_student(self._names[0], 0)
         loss = cross_entropy(self._first(own.images).logits, own)
         return {f"{name}/ce": loss for name in self._names}, self._weight * loss
+
+    def compile_no_more(self) -> None:
+        """Go on with the student as it is."""
+        self._first = self._students[0]
 
     @torch.no_grad()
     def share(self) -> None:

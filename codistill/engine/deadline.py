@@ -1,11 +1,12 @@
 """Training that is to be over in time: it is seen on the way how many epochs fit, and the schedules follow.
 
-A schedule that is cut off before its end leaves much of the accuracy behind; one that ends early leaves time unused.
+A schedule that is cut off before its end leaves much of the accuracy behind; one that ends early leaves time unused. As
+the end comes near, less and less is unknown: plans become as exact as an epoch is long.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from torch import Tensor
@@ -16,9 +17,11 @@ from codistill.engine.runtime import Runtime
 from codistill.errors import UserError
 
 SPARE = 0.03  # of the time that is left, for epochs that take longer than those before
-WORTH_MORE = 0.1  # of the planned epochs: fewer more are not worth another plan
+WORTH_MORE = 0.1  # of the epochs that are yet to come: fewer more are not worth another plan,
+WORTH_AT_ALL = 0.01  # nor fewer than this share of all epochs
+WORTH_TELLING = 0.25  # of the epochs that were told last
 FIRST_LOOK = 20  # steps that tell enough of an epoch for a first plan; the first of a process, which compiles, is none
-RECENT = 5  # epochs whose median says how long one takes
+RECENT = 5  # epochs, or a quarter of all, whose median says how long one takes
 
 
 def deadline(minutes: float, now: Callable[[], float] = time.time) -> float:
@@ -31,12 +34,12 @@ def deadline(minutes: float, now: Callable[[], float] = time.time) -> float:
 def epochs_in_time(done: float, planned: int, fit: float, least: int = 0) -> int:
     """How many epochs there should be in all when ``done`` are, and ``fit`` more do; ``planned`` if that will do.
 
-    The plan changes if it would be late, or end much too early while no more than half of it is done: later the
-    learning rate would have to go up again. least: epochs that there must be.
+    The plan changes if it would be late, or end too early for the epochs that are yet to come: near the end a few more
+    are worth it, and set the learning rate back by little. least: epochs that there must be.
     """
     least = max(math.ceil(done), least)
     surely, at_most = (max(math.floor(done + share * fit), least) for share in (1 - SPARE, 1.0))
-    early = done <= planned / 2 and surely > (1 + WORTH_MORE) * planned
+    early = surely - planned > max(WORTH_MORE * (planned - done), WORTH_AT_ALL * planned)
     return surely if planned > at_most or early else planned
 
 
@@ -44,7 +47,8 @@ class InTime:
     """Hands on to another observer, and lets training last as many epochs as fit before ``ends``.
 
     ends: of ``deadline``. testing: what comes after training, as a multiple of an epoch. least: epochs that there must
-    be. replanned: called when the horizon is another. tell: called with the first plan, and each other one, in words.
+    be. replanned: called when the horizon is another. tell: called in words with the first plan, with each that is
+    far from the one told before, and when time is over.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class InTime:
         self._steps = 0
         self._a_step: list[float] = []  # seconds, of each epoch on average
         self._besides: list[float] = []  # seconds of each epoch for evaluation and saving
-        self._told = False
+        self._told: int | None = None  # the epochs of the plan that was told last
 
     def after_step(self, epoch: int, step: int, losses: dict[str, Tensor], total: Tensor) -> None:
         self._observer.after_step(epoch, step, losses, total)
@@ -74,7 +78,7 @@ class InTime:
             self._begun = self._look_at_the_clock()
             return
         self._steps += 1
-        if self._steps == FIRST_LOOK and not self._told and (step + 1) % self._horizon.steps_per_epoch:
+        if self._steps == FIRST_LOOK and self._told is None and (step + 1) % self._horizon.steps_per_epoch:
             self._decide(step + 1, (self._look_at_the_clock() - self._begun) / self._steps)
 
     def after_epoch(self, epoch: int) -> None:
@@ -86,7 +90,7 @@ class InTime:
         self._besides.append(self._begun - trained)
         if self._a_step or self._begun > self._ends:
             steps = (epoch + 1) * self._horizon.steps_per_epoch
-            self._decide(steps, median(self._a_step[-RECENT:] or [0.0]))
+            self._decide(steps, _lately(self._a_step))
 
     def _look_at_the_clock(self) -> float:
         self._runtime.synchronise()
@@ -95,18 +99,25 @@ class InTime:
     def _decide(self, steps_done: int, seconds_a_step: float) -> None:
         horizon = self._horizon
         done = steps_done / horizon.steps_per_epoch
-        besides = median(self._besides[-RECENT:] or [0.0])
+        besides = _lately(self._besides)
         an_epoch = horizon.steps_per_epoch * seconds_a_step + besides
         left = max(0.0, self._ends - self._now())
         fit = max(0.0, left / an_epoch - self._testing)
         # Clocks differ: the main process decides.
         epochs = self._runtime.processes.on_main(lambda: epochs_in_time(done, horizon.epochs, fit, self._least))
-        if epochs == horizon.epochs and self._told:
-            return
-        if epochs != horizon.epochs:
+        changed, ends_now = epochs != horizon.epochs, epochs == done
+        if changed:
             horizon.replan(epochs, steps_done)
             self._replanned()
-        self._told = True
+        known = self._told is not None and abs(epochs - self._told) <= WORTH_TELLING * self._told
+        if known and not (changed and ends_now):
+            return
+        self._told = epochs
         each = f"{an_epoch:,.{0 if an_epoch >= 10 else 1}f} s"
         more = f"an epoch takes {each}, and {left / 60:,.1f} min are left"
-        self._tell(f"Training ends with epoch {epochs}: {more}." if epochs == done else f"{epochs} epochs: {more}.")
+        self._tell(f"Training ends with epoch {epochs}: {more}." if ends_now else f"{epochs} epochs: {more}.")
+
+
+def _lately(seconds: Sequence[float]) -> float:
+    """What one takes by now."""
+    return median(seconds[-max(RECENT, len(seconds) // 4) :] or [0.0])

@@ -1,5 +1,6 @@
 """The training loop. It knows a cohort's losses, an objective and an optimizer; no student, task, teacher or method."""
 
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -37,12 +38,13 @@ def fit(
     clip_norm: float | None = None,
     scaling: Scaling | None = None,
     start_step: int = 0,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> None:
     """Train a cohort that lies on the runtime's device, after ``start_step`` steps that are done, to the end.
 
-    The observer may replan the horizon.
+    The observer may replan the horizon. warn: of ``Step``.
     """
-    step = Step(cohort, objective, optimizer, runtime, clip_norm, scaling)
+    step = Step(cohort, objective, optimizer, runtime, clip_norm, scaling, warn)
     burn_in = BurnIn(cohort, objective, optimizer, runtime) if horizon.burn_in else None
     epoch = start_step // len(loader)
     while epoch < horizon.epochs:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from codistill.engine.glance import look
 from codistill.engine.health import Health
 from codistill.engine.horizon import Horizon
 from codistill.engine.meter import TOTAL, DivergedError, Meter
+from codistill.engine.once import Once
 from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.engine.scaling import Scaling
@@ -37,7 +38,8 @@ class Progress(NamedTuple):
     epochs: int
     step: int  # done so far, of all epochs
     steps: int
-    loss: float | None  # the objective's mean over the last interval
+    objective: float | None  # its mean over the last interval
+    cross_entropy: Mapping[str, float]  # of each student, likewise: what its objective has in common with other runs'
     validation: Accuracy | None  # after the last finished epoch
     images_per_second: float
     seconds_left: float | None  # not known before the second step
@@ -96,18 +98,19 @@ class Recorder:
         answers: Answers,
         bad_batch: BadBatch,
         stop: StopRequest,
+        once: Once,
     ) -> None:
         self._timetable, self._horizon = timetable, timetable.horizon
         self._folder, self._snapshot = folder, snapshot
         self._cohort, self._objective, self._optimizer, self._scaling = cohort, objective, optimizer, scaling
         self._runtime, self._processes = runtime, runtime.processes
         self._validation, self._sample, self._display = validation, sample, display
-        self._health, self._bad_batch, self._stop = health, bad_batch, stop
+        self._health, self._bad_batch, self._stop, self._once = health, bad_batch, stop, once
         self.answers = answers
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
         self._ask_every = 1 if self._processes.count == 1 else timetable.log_every
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
-        self._loss: float | None = None
+        self._means: dict[str, float] = {}  # of all losses, when they were last read
         self.accuracy: Accuracy | None = None  # on validation, after the last finished epoch
         self.best = BestEpoch()
         self.clock = Clock()
@@ -125,7 +128,7 @@ class Recorder:
             self.clock.go_on()
         if (step + 1) % self._timetable.log_every == 0:
             means = self._read(self._interval, step + 1)
-            self._loss = means[TOTAL]
+            self._means = means
             progress = self._progress(epoch, step + 1)
             self._folder.log({"kind": "interval", "epoch": epoch + 1, "step": step + 1, **self._figures(means)})
             self._display.line(progress)
@@ -143,7 +146,7 @@ class Recorder:
         done = (epoch + 1) * self._horizon.steps_per_epoch
         means = self._read(self._whole_epoch, done)
         self._interval = Meter(self._processes)  # intervals end with their epoch, where a resumed run begins too
-        self._loss = means[TOTAL]
+        self._means = means
         self._check_weights(done)
         self._pause_clock()
         if self._validation is not None:
@@ -195,6 +198,7 @@ class Recorder:
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state["warnings"])
+        self._once.told = list(state.get("told", []))  # checkpoints of earlier versions have none
         self.answers.restore(state["answers"])
         like = self._cohort.state_dict()
         self.best.restore(state["best_epoch"], lambda name, whole: self._processes.part(whole, like[name]))
@@ -226,6 +230,7 @@ class Recorder:
             "steps_done": steps_done,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
+            "told": self._once.told,
             "answers": self.answers.state(),
             "best_epoch": self._processes.whole(self.best.state()),
             "ends": self._timetable.ends,
@@ -245,7 +250,9 @@ class Recorder:
         epochs, steps = self._horizon.epochs, self._horizon.steps
         speed = self.clock.steps_per_second
         left = (steps - done) / speed if speed else None
-        return Progress(epoch + 1, epochs, done, steps, self._loss, self.accuracy, self.images_per_second, left)
+        marks = {name: self._means[f"{name}/ce"] for name in self._cohort.students if self._means}
+        where = epoch + 1, epochs, done, steps
+        return Progress(*where, self._means.get(TOTAL), marks, self.accuracy, self.images_per_second, left)
 
     def _read(self, meter: Meter, steps_done: int) -> dict[str, float]:
         with self._keeping_a_bad_batch(steps_done):

@@ -28,9 +28,10 @@ class Runtime:
     """How to run a cohort.
 
     precision: "fp32", or "bf16" or "fp16" by autocast. compile: trade a minute at the start for faster steps; "auto"
-    does where there is a GPU, "cuda_graphs" moreover replays a whole pass as one launch. side_by_side: students in a
-    thread each; "auto" does on a CPU wherever it changes no results. sync_batchnorm: batch normalisation over the
-    images of all processes. With several processes "auto" is off in both cases.
+    does where there is a GPU and the first step can be compiled, "cuda_graphs" moreover replays a whole pass as one
+    launch. side_by_side: students in a thread each; "auto" does on a CPU wherever it changes no results.
+    sync_batchnorm: batch normalisation over the images of all processes. With several processes "auto" is off in both
+    cases.
     """
 
     device: torch.device

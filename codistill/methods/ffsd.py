@@ -22,6 +22,7 @@ Deviation: the fusion module has the students' weight decay (1e-5 in its public 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -159,19 +160,22 @@ def self_distilled(
 ) -> dict[str, Source]:
     """The students whose earlier maps are taught, with the deepest map that they should fit."""
 
-    def last_of(name: str) -> Source:
-        return lambda outputs: outputs[name].feature_maps[-1]
-
-    def shifted_last_of(name: str) -> Source:
-        return lambda outputs: shifted_map(outputs[name].feature_maps[-1])
-
-    drawn_to = {
-        name: (shapes[before].feature_maps[-1], shifted_last_of(before))
+    drawn_to: dict[str, tuple[tuple[int, ...], Source]] = {
+        name: (shapes[before].feature_maps[-1], partial(_shifted_last_map, before))
         for name, before in zip(followers[1:], followers[:-1], strict=True)
     }
-    drawn_to[leader] = ((fusion.fusion.width, *fusion.fusion.grid), last_of("fusion"))
+    drawn_to[leader] = ((fusion.fusion.width, *fusion.fusion.grid), partial(_last_map, "fusion"))
     return {
         name: source
         for name, (shape, source) in drawn_to.items()
         if len(shapes[name].feature_maps) > 1 and shapes[name].feature_maps[-1] == shape
     }
+
+
+# Functions of the module, so that a cohort can be pickled.
+def _last_map(name: str, outputs: Mapping[str, StudentOutput]) -> Tensor:
+    return outputs[name].feature_maps[-1]
+
+
+def _shifted_last_map(name: str, outputs: Mapping[str, StudentOutput]) -> Tensor:
+    return shifted_map(_last_map(name, outputs))

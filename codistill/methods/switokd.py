@@ -5,9 +5,10 @@
     delta = d_s - exp(-d_t / (d_s + d_t)) * d_t                      the gap that is still bridged
     expert_ts = [G_ts > delta and d_t < d_s]                         else the pair is in learning mode
 
-    L_i = pace_i * ( CE(z_i, y) + sum over j != i of (1 - expert_ij) * KL(i <- j) )
-    pace_i = 0 if i has students and is in expert mode with each of them, else 1
+    L_i = scale_i * ( CE(z_i, y) + sum over j != i of (1 - expert_ij) * KL(i <- j) )
+    scale_i = 0 if i has students and is in expert mode with each of them, else 1
 
+scale_i acts on gradients only: the losses of a waiting student are logged as they are, alone and within the objective.
 p_i = softmax(z_i / T), y the one-hot label. In learning mode both of a pair imitate each other; in expert mode the
 teacher does not imitate the student, and stops altogether once all its students are that far behind. A teacher that
 is only surer of the labels never waits, for then G = d_s - d_t < delta: the two must also disagree about the rest.
@@ -68,7 +69,7 @@ def switch(distances: Tensor, gap: Tensor, teaches: Tensor) -> tuple[Tensor, Ten
 
 
 class Switch(Teacher):
-    """Targets are all the others' logits, weighted by the mode of each pair; the pace lets a student wait."""
+    """Targets are all the others' logits, weighted by the mode of each pair; ``loss_scale`` lets a student wait."""
 
     one_label = True
 
@@ -85,12 +86,12 @@ class Switch(Teacher):
             distances = label_distances(probabilities, batch.labels)
             expert, waits = switch(distances, gaps(probabilities), self._roles(distances))
         links = (~expert).to(logits.dtype)  # (N, N) learner, speaker
-        targets, pace = {}, {}
+        targets, loss_scale = {}, {}
         for i, name in enumerate(self.students):
             others = [j for j in range(len(self.students)) if j != i]
             targets[name] = Target(torch.stack([logits[j] for j in others]), torch.stack([links[i, j] for j in others]))
-            pace[name] = (~waits[i]).to(logits.dtype)
-        return Taught(targets, losses={}, pace=pace)
+            loss_scale[name] = (~waits[i]).to(logits.dtype)
+        return Taught(targets, losses={}, loss_scale=loss_scale)
 
     def _roles(self, distances: Tensor) -> Tensor:
         """Who is teacher (rows) of whom (columns): (N, N) bool."""

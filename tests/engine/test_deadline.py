@@ -1,6 +1,7 @@
 """How many epochs fit before a deadline, by a clock that the tests turn."""
 
 import math
+import random
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,10 +19,17 @@ def test_a_plan_stays_unless_it_would_be_late_or_much_too_early(planned: int, ex
     assert epochs_in_time(done=1, planned=planned, fit=99) == expected  # with something to spare 96.03 more
 
 
-def test_in_the_second_half_of_training_no_epoch_is_added_but_those_that_are_late_are_taken_away() -> None:
-    assert epochs_in_time(done=50, planned=100, fit=100) == 147
-    assert epochs_in_time(done=51, planned=100, fit=100) == 100
+@pytest.mark.parametrize(
+    ("done", "fit", "expected"),
+    [(50, 55, 100), (50, 60, 108), (90, 10.9, 100), (90, 13, 102), (98, 3, 100), (98, 4.2, 102), (100, 1.5, 100)],
+)
+def test_near_the_end_a_few_more_epochs_are_worth_another_plan(done: int, fit: float, expected: int) -> None:
+    assert epochs_in_time(done, planned=100, fit=fit) == expected
+
+
+def test_what_would_be_late_is_taken_away_at_any_time() -> None:
     assert epochs_in_time(done=51, planned=100, fit=40) == 89
+    assert epochs_in_time(done=98, planned=100, fit=1.5) == 99
 
 
 def test_an_epoch_that_has_begun_is_trained_to_its_end_and_so_is_the_warm_up() -> None:
@@ -136,7 +144,22 @@ def test_the_plan_follows_the_pace_of_the_last_epochs(trained: Callable[..., Tra
         run.epoch(number)
     assert run.horizon.epochs < 12
     assert [plan.epochs for plan in run.horizon.earlier[:2]] == [30, 58]
-    assert len(run.told) == len(run.replanned)
+    assert len(run.told) < len(run.replanned)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.15])
+def test_the_time_is_used_but_for_a_hundredth_or_an_epoch(trained: Callable[..., Trained], jitter: float) -> None:
+    """Whether steps are as long, shorter or longer in the second half of the time."""
+    for late in (0.6, 1.0, 1.4):
+        run, chance = trained(minutes=20), random.Random(0)
+        run.training.besides, number, begun = 0.1, 0, run.training.now
+        while number < run.horizon.epochs:
+            later = late if run.training.now - begun > 600 else 1.0
+            run.training.a_step = 0.1 * later * (1 + jitter * chance.random())
+            run.epoch(number)
+            number += 1
+        assert 0 <= 1200 - (run.training.now - begun) < 0.015 * 1200
+        assert len(run.told) < 4
 
 
 def test_a_plan_that_fits_as_it_is_is_told_once(trained: Callable[..., Trained]) -> None:

@@ -373,6 +373,15 @@ def test_a_student_may_have_two_tasks_one_of_them_on_a_part_of_the_batch(tmp_pat
     assert not any(name.startswith("b/") and name.endswith(("rotation", "jigsaw")) for name in losses)
 
 
+def test_a_runs_gradients_are_clipped_to_the_norm_that_it_was_given(tmp_path: Path) -> None:
+    """To almost nothing, so that nothing moves."""
+    config = short(epochs=1, optimizer={"clip_norm": 1e-9, "weight_decay": 0.0, "warmup_epochs": 0})
+    run(config, tmp_path / "run")
+    found = weights(tmp_path / "run")
+    begun = {name: parameter.detach() for name, parameter in build(config).cohort.named_parameters()}
+    torch.testing.assert_close({name: found[name] for name in begun}, begun, atol=1e-6, rtol=0)
+
+
 def test_clipping_and_bfloat16_and_the_step_schedule_train_too(tmp_path: Path) -> None:
     own = {"clip_norm": 1.0, "schedule": "step"}
     config = short(optimizer=own, precision="bf16", view_statistics="clean_only", epochs=4)

@@ -1,13 +1,15 @@
 """SwitOKD: gap, threshold and modes against loops, and who stands still when."""
 
 import math
+from typing import Any
 
 import pytest
 import references
 import torch
 from cohorts import CLASSES, gradients, make_batch, make_cohort
 
-from codistill import Batch, Cohort, StudentOutput, StudentShape, Taught, UserError
+from codistill import Batch, Cohort, Lesson, Method, StudentOutput, StudentShape, Taught, UserError
+from codistill.distill import KL
 from codistill.methods.switokd import Switch, gaps, label_distances, switch, switokd, thresholds
 
 TWO = {"a": "resnet8", "b": "resnet8"}
@@ -97,7 +99,7 @@ def test_distances_gap_and_threshold_are_the_literal_ones(temperature: float) ->
 @pytest.mark.parametrize("students", [2, 3])
 @pytest.mark.parametrize("teacher", [None, "a"])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_links_and_pace_follow_the_modes(students: int, teacher: str | None, temperature: float) -> None:
+def test_links_and_loss_scales_follow_the_modes(students: int, teacher: str | None, temperature: float) -> None:
     seen_waits = set()
     for seed in SEEDS:
         logits, labels = random_logits(students, seed)
@@ -105,7 +107,7 @@ def test_links_and_pace_follow_the_modes(students: int, teacher: str | None, tem
         expert, waits = literal_modes(logits, labels, temperature, teacher)
         for i, name in enumerate(NAMES[:students]):
             others = [j for j in range(students) if j != i]
-            assert taught.pace[name].item() == float(not waits[i])
+            assert taught.loss_scale[name].item() == float(not waits[i])
             assert taught.targets[name].weights.tolist() == [float(not expert[i][j]) for j in others]
             torch.testing.assert_close(taught.targets[name].logits, logits[others])
         seen_waits.add(any(waits))
@@ -119,7 +121,7 @@ def test_three_students_take_all_the_forms_of_waiting_and_the_last_one_never_wai
         distances = label_distances((logits / 2).softmax(dim=2), torch.tensor(labels))
         taught = teach(logits, labels, 2.0, None)
         best_to_worst = [NAMES[i] for i in distances.argsort().tolist()]
-        found.add(tuple(int(taught.pace[name].item()) for name in best_to_worst))
+        found.add(tuple(int(taught.loss_scale[name].item()) for name in best_to_worst))
     assert all(last == 1 for *_, last in found)
     assert {(1, 1, 1), (0, 1, 1)} <= found
 
@@ -128,8 +130,8 @@ def test_a_named_teacher_is_the_only_one_that_waits() -> None:
     waiting = set()
     for seed in SEEDS:
         logits, labels = random_logits(3, seed)
-        pace = teach(logits, labels, 2.0, "b").pace
-        waiting |= {name for name, factor in pace.items() if factor == 0.0}
+        scales = teach(logits, labels, 2.0, "b").loss_scale
+        waiting |= {name for name, factor in scales.items() if factor == 0.0}
     assert waiting == {"b"}
 
 
@@ -143,7 +145,7 @@ def test_a_teacher_with_one_student_within_reach_stops_imitating_only_the_other(
     assert switch(distances, gap, teaches)[1].tolist() == [True, False, False]
 
 
-def test_losses_are_the_weighted_sum_over_the_others_and_a_waiting_students_are_zero() -> None:
+def test_losses_are_the_weighted_sum_over_the_others_and_a_waiting_students_are_logged_as_they_are() -> None:
     cohort, objective = make_cohort(THREE, method=switokd, temperature=2.0)
     batch = one_is_sure_and_wrong(cohort)
     cohort.eval()
@@ -154,11 +156,36 @@ def test_losses_are_the_weighted_sum_over_the_others_and_a_waiting_students_are_
     for i, name in enumerate(THREE):
         others = [j for j in range(3) if j != i and not expert[i][j]]
         kl = sum(references.kl(logits[name], logits[NAMES[j]], 2.0) for j in others)
-        pace = 1.0 - waits[i]
-        assert losses[f"{name}/peers_kl"].item() == pytest.approx(pace * kl, abs=1e-5)
+        assert losses[f"{name}/peers_kl"].item() == pytest.approx(kl, abs=1e-5)
         ce = references.cross_entropy(logits[name], labels)
-        assert losses[f"{name}/ce"].item() == pytest.approx(pace * ce, abs=1e-5)
+        assert losses[f"{name}/ce"].item() == pytest.approx(ce, abs=1e-5)
     assert set(objective.table(losses).values()) == {1.0}
+    assert objective(losses).item() == pytest.approx(sum(loss.item() for loss in losses.values()))
+
+
+class Unscaled(Switch):
+    """Leaves it to the loop to scale what is minimised."""
+
+    def forward(self, *given: Any) -> Taught:
+        taught = super().forward(*given)
+        self.loss_scale = taught.loss_scale
+        return taught._replace(loss_scale={})
+
+
+@pytest.mark.parametrize("conviction", [0.5, 8.0], ids=["learning mode", "expert mode"])
+def test_gradients_are_bit_for_bit_those_of_losses_times_their_scale(conviction: float) -> None:
+    def method(shapes: dict[str, StudentShape]) -> Method:
+        return Method({"peers": Lesson(Unscaled(shapes, 2.0, None), {"kl": KL(2.0)})}, switokd(shapes).weights)
+
+    (cohort, objective), (plain, _) = (make_cohort(TWO, ["rotation", "supcon"], made) for made in (switokd, method))
+    for made in (cohort, plain):
+        made.students["b"].load_state_dict(made.students["a"].state_dict())
+    objective(cohort(one_is_sure_and_wrong(cohort, conviction))).backward()
+    losses = plain(one_is_sure_and_wrong(plain, conviction))
+    scales = plain.teachers["peers"].loss_scale
+    assert (scales["a"].item() == 0.0) is (conviction > 1)
+    objective({name: loss * scales[name.split("/")[0]] for name, loss in losses.items()}).backward()
+    torch.testing.assert_close(gradients(cohort), gradients(plain), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("conviction", [0.5, 8.0], ids=["learning mode", "expert mode"])
@@ -198,7 +225,9 @@ def test_one_compiled_cohort_gives_the_same_losses_in_either_mode() -> None:
         batch = one_is_sure_and_wrong(cohort, conviction)
         losses = cohort(batch)
         torch.testing.assert_close(compiled(batch), losses, atol=1e-5, rtol=1e-5)
-        modes.add(losses["a/ce"].item() > 0)
+        cohort.zero_grad()
+        compiled(batch)["a/ce"].backward()
+        modes.add(any(gradient.any() for gradient in gradients(cohort).values()))
     assert modes == {True, False}
 
 
@@ -211,7 +240,7 @@ def test_one_image_perfect_students_and_students_that_agree_are_no_trouble() -> 
     sure = torch.full((2, 3, CLASSES), -1e4)
     sure[:, :, 2] = 1e4
     taught = teach(sure, [2, 2, 2], 2.0, None)
-    assert [factor.item() for factor in taught.pace.values()] == [1.0, 1.0]
+    assert [factor.item() for factor in taught.loss_scale.values()] == [1.0, 1.0]
     assert thresholds(torch.zeros(2)).isfinite().all()
 
 
