@@ -245,6 +245,7 @@ def _in_time(
         ends,
         testing=sizes["test"] / sizes["train"],  # each image up to three times, forward only
         least=math.ceil(config.optimizer.warmup_epochs),
+        dearer=sum(sum(views.values()) for views in experiment.cohort.views_of.values()),  # passes, where one was
         replanned=lambda: folder.write_config(with_horizon(config, horizon).to_yaml()),
         tell=tell,
     )

@@ -47,8 +47,9 @@ class InTime:
     """Hands on to another observer, and lets training last as many epochs as fit before ``ends``.
 
     ends: of ``deadline``. testing: what comes after training, as a multiple of an epoch. least: epochs that there must
-    be. replanned: called when the horizon is another. tell: called in words with the first plan, with each that is
-    far from the one told before, and when time is over.
+    be. dearer: how many times as long as before a step takes when burn-in is over. replanned: called when the horizon
+    is another. tell: called in words with the first plan, with each that is far from the one told before, and when
+    time is over.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class InTime:
         *,
         testing: float,
         least: int,
+        dearer: float = 1.0,
         replanned: Callable[[], None],
         tell: Callable[[str], None],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._observer, self._horizon, self._runtime, self._ends = observer, horizon, runtime, ends
         self._testing, self._least, self._replanned, self._tell, self._now = testing, least, replanned, tell, now
+        self._dearer = dearer
         self._begun: float | None = None  # when the steps began that are counted since
         self._steps = 0
         self._a_step: list[float] = []  # seconds, of each epoch on average
@@ -91,6 +94,8 @@ class InTime:
         if self._a_step or self._begun > self._ends:
             steps = (epoch + 1) * self._horizon.steps_per_epoch
             self._decide(steps, _lately(self._a_step))
+        if epoch + 1 == self._horizon.burn_in_epochs:
+            self._a_step.clear()  # the next ones take longer, and are the ones to go by
 
     def _look_at_the_clock(self) -> float:
         self._runtime.synchronise()
@@ -101,8 +106,12 @@ class InTime:
         done = steps_done / horizon.steps_per_epoch
         besides = _lately(self._besides)
         an_epoch = horizon.steps_per_epoch * seconds_a_step + besides
+        later = self._dearer * horizon.steps_per_epoch * seconds_a_step + besides
         left = max(0.0, self._ends - self._now())
-        fit = max(0.0, left / an_epoch - self._testing)
+        if done < horizon.burn_in_epochs:
+            fit = epochs_that_fit(left - self._testing * an_epoch, done, an_epoch, later, horizon.burn_in)
+        else:
+            fit = max(0.0, left / an_epoch - self._testing)
         # Clocks differ: the main process decides.
         epochs = self._runtime.processes.on_main(lambda: epochs_in_time(done, horizon.epochs, fit, self._least))
         changed, ends_now = epochs != horizon.epochs, epochs == done
@@ -116,6 +125,19 @@ class InTime:
         each = f"{an_epoch:,.{0 if an_epoch >= 10 else 1}f} s"
         more = f"an epoch takes {each}, and {left / 60:,.1f} min are left"
         self._tell(f"Training ends with epoch {epochs}: {more}." if ends_now else f"{epochs} epochs: {more}.")
+
+
+def epochs_that_fit(left: float, done: float, before: float, after: float, burn_in: float) -> float:
+    """How many more epochs fit into ``left`` seconds, within burn-in, when ``done`` are.
+
+    N in all, of which the share ``burn_in`` takes ``before`` seconds each and the others ``after``:
+    left = (burn_in N - done) before + (1 - burn_in) N after.
+
+    >>> epochs_that_fit(30.0, done=4.0, before=1.0, after=3.0, burn_in=0.5)
+    13.0
+    """
+    in_all = (left + done * before) / (burn_in * before + (1.0 - burn_in) * after)
+    return max(0.0, in_all - done)
 
 
 def _lately(seconds: Sequence[float]) -> float:

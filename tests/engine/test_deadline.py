@@ -81,8 +81,11 @@ class Trained(NamedTuple):
 
 @pytest.fixture
 def trained() -> Callable[..., Trained]:
-    def make(minutes: float = 10, steps: int = 8, testing: float = 0.0) -> Trained:
-        training, horizon, told, replanned = Training(), Horizon(30, steps), list[str](), list[int]()
+    def make(
+        minutes: float = 10, steps: int = 8, testing: float = 0.0, burn_in: float = 0.0, dearer: float = 1.0
+    ) -> Trained:
+        training, told, replanned = Training(), list[str](), list[int]()
+        horizon = Horizon(30, steps, burn_in=burn_in)
         in_time = InTime(
             training,
             horizon,
@@ -90,6 +93,7 @@ def trained() -> Callable[..., Trained]:
             deadline(minutes, lambda: training.now),
             testing=testing,
             least=1,
+            dearer=dearer,
             replanned=lambda: replanned.append(horizon.epochs),
             tell=told.append,
             now=lambda: training.now,
@@ -184,3 +188,17 @@ def test_one_step_tells_nothing_but_whether_time_is_over(
     run = trained(minutes, steps=1)
     run.epoch(0)
     assert run.horizon.epochs == epochs
+
+
+def test_what_burn_in_saves_is_not_expected_of_the_epochs_after_it(trained: Callable[..., Trained]) -> None:
+    run = trained(minutes=15, burn_in=0.5, dearer=3.5)  # epochs of 10 s, and of 30 s after burn-in
+    run.epoch(0)
+    planned = run.horizon.epochs
+    assert planned == 1 + math.floor(0.97 * (900 / 20 - 1))
+    for number in range(1, run.horizon.burn_in_epochs):
+        run.epoch(number)
+    run.training.a_step = 3.5
+    for number in range(run.horizon.burn_in_epochs, planned):
+        run.epoch(number)
+    assert run.horizon.epochs == planned
+    assert 0.9 * 900 < run.training.now - 1000.0 <= 900
