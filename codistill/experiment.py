@@ -20,6 +20,7 @@ from codistill.data import (
     Splits,
     TrainLoader,
     augmentation,
+    changed_since,
     channel_statistics,
     fingerprint,
     fingerprints,
@@ -72,22 +73,47 @@ class Experiment:
         return self.find_warnings()
 
 
-def read_data(config: RunConfig, progress: Progress | None = None) -> tuple[Source, Splits]:
-    """The data of a configuration, decoded; ``progress`` is told meanwhile."""
-    source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
-    return source, prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
+def read_data(
+    config: RunConfig, progress: Progress | None = None, checkpoint: Mapping[str, Any] | None = None
+) -> tuple[Source, Splits]:
+    """The data of a configuration, decoded; ``progress`` is told meanwhile.
+
+    checkpoint: of a run that is taken up again. Where its data are those of earlier runs, so are the classes' names and
+    order.
+    """
+    data = config.data
+    of_source = {"cache": data.cache, "ignore_splits": data.ignore_splits}
+    source = open_source(data.name, data.label, progress=progress, **of_source)
+    how = data.model_dump(exclude={"name", "label", "superclass", *of_source})
+    splits = prepare(source, **how)
+    if checkpoint is not None and (earlier := source.as_earlier()) is not None:
+        then = prepare(earlier, **how)
+        if not changed_since(checkpoint, *identity(then)):
+            return earlier, then
+    return source, splits
+
+
+def identity(splits: Splits) -> tuple[str, dict[str, str]]:
+    """By what images are known again: the fingerprint of those to train on, and that of each split."""
+    return fingerprint(splits.train, *channel_statistics(splits.train.pixels)), fingerprints(splits)
 
 
 def build(
-    config: RunConfig, progress: Progress | None = None, runtime: Runtime | None = None, *, pretrained: bool = True
+    config: RunConfig,
+    progress: Progress | None = None,
+    runtime: Runtime | None = None,
+    *,
+    pretrained: bool = True,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later.
 
     progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
-    pretrained: read the pretrained weights that students ask for; not if others will be loaded.
+    pretrained: read the pretrained weights that students ask for; not if others will be loaded. checkpoint: of the run
+    that is taken up again, which knows its data; nothing is loaded from it.
     """
     runtime = runtime or choose_runtime(config)
-    source, splits = read_data(config, progress)
+    source, splits = read_data(config, progress, checkpoint)
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
     if (column := config.data.superclass) is not None:

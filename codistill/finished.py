@@ -34,9 +34,10 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     # How it was sped up belongs to the device that trained.
     any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False, "sharding": "none"}
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
+    checkpoint = folder.load_checkpoint()
     with moved_data_explained(run):
-        experiment = build(config, pretrained=False)
-    built, checkpoint = "the run's config.yaml", folder.load_checkpoint()
+        experiment = build(config, pretrained=False, checkpoint=checkpoint)
+    built = "the run's config.yaml"
     _check_data(experiment, folder, summary, checkpoint)
     load_weights(experiment.cohort, checkpoint["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():

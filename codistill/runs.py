@@ -98,7 +98,8 @@ def _train(
 
     def built() -> Experiment:
         with moved_data_explained(folder.path) if resume else nullcontext():
-            return build(config, display.decoding, choose_runtime(config, processes), pretrained=state is None)
+            runtime = choose_runtime(config, processes)
+            return build(config, display.decoding, runtime, pretrained=state is None, checkpoint=state)
 
     experiment = processes.together(built)
     config, cohort, runtime = experiment.config, experiment.cohort, experiment.runtime

@@ -36,9 +36,9 @@ class Table(NamedTuple):
 def read_csv(path: Path, label: str | None = None) -> Table:
     """The table of a file. Raises UserError that names the line of what is wrong.
 
-    ``.tsv`` has tabs for commas; ``.csv`` has tabs or semicolons where its first line has them and no comma. A
-    nameless first column of whole numbers is the index of a table of pandas, and left out. Paths may be written with
-    backslashes.
+    ``.tsv`` has tabs for commas; ``.csv`` has tabs or semicolons where its first line has them and no comma, or what a
+    line such as ``sep=;`` before that names, as spreadsheets write it. A nameless first column of whole numbers is the
+    index of a table of pandas, and left out. Paths may be written with backslashes.
 
     label: the column of labels, where the user named it.
     """
@@ -112,13 +112,24 @@ def _check_splits(path: Path, columns: dict[str, list[str]]) -> None:
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line that is not empty."""
+    """Number and cells of each line that is not empty; of one that goes on in others, for line breaks in quotes, the
+    first's."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = next((line for line in file if line.strip()), "")
-            file.seek(0)
-            reader = csv.reader(file, delimiter=_separator(path, first), strict=True)
-            return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
+            lines = file.readlines()
+            before = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), lines))
+            first = lines[before] if before < len(lines) else ""
+            if named := re.fullmatch(r"sep=([,;\t])", first.strip("\r\n"), re.IGNORECASE):
+                before, separator = before + 1, named[1]
+            else:
+                separator = _separator(path, first)
+            reader = csv.reader(lines[before:], delimiter=separator, strict=True)
+            found, number = [], before + 1
+            for cells in reader:
+                if cells:
+                    found.append((number, [cell.strip() for cell in cells]))
+                number = before + reader.line_num + 1
+            return found
     except UnicodeDecodeError as error:
         raise UserError(f"'{path}' is not text in UTF-8. Save it as UTF-8.") from error
     except csv.Error as error:
@@ -130,7 +141,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 def _separator(path: Path, first_line: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
-    bare = re.sub(r'"[^"]*"', "", first_line)  # what is quoted separates nothing
+    bare = re.sub(r'"[^"]*("|$)', "", first_line)  # what is quoted, maybe to a later line, separates nothing
     return next((mark for mark in ",;\t" if mark in bare), ",")
 
 
@@ -147,12 +158,20 @@ def _names_an_image(cell: str) -> bool:
 
 
 def kind_of(cells: Iterable[str]) -> type[int] | type[float] | type[str]:
-    """The kind of number that all cells are; ``str`` where one is none. Empty cells do not count."""
+    """The kind of number that all cells are; ``str`` where one is none. Empty cells do not count.
+
+    Whole numbers beside 1.0 are ``float``: so does pandas write a column of them once a cell of it was empty.
+    """
     given = {cell for cell in cells if cell}
-    for kind in (int, float):
-        try:
-            if given and all(str(kind(cell)) == cell for cell in given):
-                return kind
-        except ValueError:  # a word
-            pass
+    whole = {cell for cell in given if _written_again(cell, int)}
+    if given and all(_written_again(cell, float) for cell in given - whole):
+        return int if whole == given else float
     return str
+
+
+def _written_again(cell: str, kind: type[int] | type[float]) -> bool:
+    """Whether a cell is a number of this kind as Python writes it."""
+    try:
+        return str(kind(cell)) == cell
+    except ValueError:  # a word
+        return False

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from codistill.data.folder_splits import split_of
+from codistill.data.folder_splits import split_of, split_of_path
 from codistill.errors import UserError
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of datasets, for single files
@@ -51,10 +51,17 @@ def local_data(name: str) -> Path | None:
     return Path(place)
 
 
-def files_left_out(folder: Path, loaded: Collection[Path]) -> str | None:
-    """The files of a folder of images that are not among the ``loaded`` ones, by their endings, in one sentence."""
+def files_left_out(folder: Path, loaded: Collection[Path], ignored: Collection[str] = ()) -> str | None:
+    """The files of a folder of images that are not among the ``loaded`` ones, by their endings, in one sentence.
+
+    ignored: splits that were meant to be left out.
+    """
     folder = folder.resolve()  # as the paths of what was loaded are
-    left_out = sorted(file for file in set(visible_files(folder)).difference(loaded) if file.name not in METADATA)
+    left_out = sorted(
+        file
+        for file in set(visible_files(folder)).difference(loaded)
+        if file.name not in METADATA and split_of_path(file.relative_to(folder)) not in ignored
+    )
     if not left_out:
         return None
     endings = Counter(file.suffix.lower() for file in left_out).most_common()

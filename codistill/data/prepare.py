@@ -7,8 +7,9 @@ then ``per_class`` training images are drawn from what is left. The test images 
 import numpy as np
 import torch
 
+from codistill.data.classes import NO_LABEL, too_few_classes
 from codistill.data.images import SMALLEST, Images, Splits
-from codistill.data.source import Part, Source, whole
+from codistill.data.source import Part, Source, leave_out, whole
 from codistill.data.split import Rows, choose_classes, per_class_subset, stratified_split
 from codistill.errors import UserError
 
@@ -91,7 +92,7 @@ def _chosen(source: Source, classes: int | None, seed: int) -> Rows:
     chosen = np.arange(num_classes) if classes is None else choose_classes(num_classes, classes, seed)
     present = np.intersect1d(chosen, source.labels("train"))
     if len(present) < 2:
-        raise UserError(f"Classifying needs images of at least two classes; train has images of {len(present)}.")
+        raise too_few_classes([source.class_names[label] for label in present])
     return chosen
 
 
@@ -116,4 +117,11 @@ def _check_same_classes(source: Source) -> None:
         if missing:
             names = ", ".join(repr(source.class_names[label]) for label in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise UserError(f"Split '{split}' has no image of {len(missing)} of the classes: {names}{more}.")
+            hints = []
+            if NO_LABEL in [source.class_names[label] for label in missing]:
+                hints.append(f" If {NO_LABEL} means that an image has no label, remove these rows.")
+            if split != "train":
+                hints.append(f" {leave_out(split)}")
+            raise UserError(
+                f"Split '{split}' has no image of {len(missing)} of the classes: {names}{more}.{''.join(hints)}"
+            )
