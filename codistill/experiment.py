@@ -82,9 +82,8 @@ def read_data(
     order.
     """
     data = config.data
-    of_source = {"cache": data.cache, "ignore_splits": data.ignore_splits}
-    source = open_source(data.name, data.label, progress=progress, **of_source)
-    how = data.model_dump(exclude={"name", "label", "superclass", *of_source})
+    source = open_source(data.name, data.label, cache=data.cache, progress=progress, ignore_splits=data.ignore_splits)
+    how = data.model_dump(exclude={"name", "label", "superclass", "cache", "ignore_splits"})
     splits = prepare(source, **how)
     if checkpoint is not None and (earlier := source.as_earlier()) is not None:
         then = prepare(earlier, **how)

@@ -195,7 +195,7 @@ def test_a_split_that_is_left_out_is_not_read() -> None:
 def test_class_folders_of_a_split_that_is_left_out_are_not_told_as_files_left_out() -> None:
     class_folders("train", [encode(noise(seed)) for seed in range(8)], CLASSES * 4)
     class_folders("test", [encode(noise(seed)) for seed in range(8, 10)], ["ash", "elm"])
-    with pytest.raises(UserError, match="'test' has no image of 1 .*: 'oak'|'train' has no image of 1 .*: 'elm'"):
+    with pytest.raises(UserError, match=r"'train' has no image of 1 of the classes: 'elm'"):
         prepare(open_source("data"))
     assert open_source("data", ignore_splits=["test"]).warnings == ()
     Path("data", "train", "notes.txt").write_text("about images")
