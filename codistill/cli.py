@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 try:
     import typer
-    from rich.console import Console
     from rich.markup import escape
     from typer.core import TyperGroup
 
@@ -24,6 +23,7 @@ try:
     from codistill.commands.shared import console, errors, new_app
     from codistill.engine.launched import leave
     from codistill.errors import TrainingEnded, UserError
+    from codistill.terminal import Terminal
 except KeyboardInterrupt:  # these take a moment, in which nothing was begun that could be told of
     raise SystemExit(130) from None
 
@@ -104,7 +104,7 @@ def main() -> None:
         errors.print(f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True)
         leave(2)
     except TrainingEnded as error:
-        to = Console(stderr=True, highlight=False) if error.told_by_all else errors
+        to = Terminal(stderr=True, highlight=False) if error.told_by_all else errors
         to.print(f"[bold red]{error.headline}:[/bold red] {escape(f'{error} {error.advice}'.strip())}", soft_wrap=True)
         leave(1)
 

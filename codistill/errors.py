@@ -7,6 +7,8 @@ the exit code is 2. ``TrainingEnded`` is what can befall a run later, with exit 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from codistill.printable import printable, printable_list
+
 
 class UserError(Exception):
     """What was asked for cannot be done as asked; the message says what would be accepted."""
@@ -29,5 +31,5 @@ def unknown(kind: str, given: str, choices: Iterable[str]) -> UserError:
     """An error for a name that is not among ``choices``, with the nearest one suggested."""
     choices = list(choices)
     near = get_close_matches(given, choices, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UserError(f"Unknown {kind} '{given}'.{hint} Choices: {', '.join(choices) or 'none'}.")
+    hint = f" Did you mean '{printable(near[0])}'?" if near else ""
+    return UserError(f"Unknown {kind} '{printable(given)}'.{hint} Choices: {printable_list(choices) or 'none'}.")

@@ -40,6 +40,7 @@ from codistill.models import as_it_begins, make_backbone
 from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
 from codistill.poison import wrong_labels
+from codistill.printable import printable
 from codistill.student import Student
 
 SAMPLE = 1000  # validation images that are enough to see whether students collapse
@@ -204,7 +205,7 @@ def _train_loader(images: Images, config: RunConfig, cohort: Cohort, runtime: Ru
 def _about_data(config: RunConfig, class_names: Sequence[str], sizes: Mapping[str, int], test_origin: str) -> str:
     counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
     classes = f"{len(class_names)} classes ({some_names(class_names)})"
-    return f"{config.data.name}: {counts} images of {classes}; test is {test_origin}."
+    return f"{printable(config.data.name)}: {counts} images of {classes}; test is {test_origin}."
 
 
 def _company(config: RunConfig) -> str:

@@ -14,6 +14,7 @@ from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
+from codistill.printable import printable_list
 from codistill.weights import load_weights
 
 
@@ -70,7 +71,7 @@ def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, An
     images = experiment.sizes
     others = changed_since(checkpoint, experiment.fingerprint, experiment.fingerprints)
     if now["class_names"] != then.get("class_names", now["class_names"]):
-        names = [", ".join(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
+        names = [printable_list(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
         found = "its classes were {}, and are {}".format(*names)
     elif (before := summary["images"]) != images:
         counts = (", ".join(f"{count:,} {split}" for split, count in of.items()) for of in (before, images))

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from codistill.errors import UserError
+from codistill.printable import printable
 
 NO_LABEL = "-1"  # as benchmarks write it whose test labels are kept secret
 SIGNS = {NO_LABEL, "1"}  # the two classes of data that tell yes from no by a sign: here -1 is a class
@@ -79,7 +80,7 @@ def warning_of_unlabelled(names: Collection[str], counts: Iterable[int]) -> str 
 
 def too_few_classes(names: Sequence[str]) -> UserError:
     """names: of the classes that train has images of, one or none."""
-    which = "".join(f" ('{name}')" for name in names)
+    which = "".join(f" ('{printable(name)}')" for name in names)
     return UserError(
         f"Classifying needs images of at least two classes; train has images of {len(names)}{which}. Add images of "
         "another class, labelled so or in a class folder of its own."

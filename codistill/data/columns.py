@@ -4,6 +4,7 @@ from typing import Any
 
 from codistill.errors import UserError, unknown
 from codistill.pixels.decode import ENDINGS
+from codistill.printable import printable, printable_list
 
 # Tried in this order; of nested columns (``json.label``) the last part is the name.
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls")
@@ -20,14 +21,16 @@ def image_column(name: str, rows: Any) -> str:
         for column, cell in rows.select_columns(words)[0].items():
             if cell is not None and cell.lower().endswith(ENDINGS):
                 raise UserError(
-                    f"Data '{name}' holds paths in column '{column}' and no images. A CSV file may list paths: in "
-                    "pandas, table.to_csv('list.csv', index=False) writes it, to the folder from where the paths lead."
+                    f"Data '{name}' holds paths in column '{printable(column)}' and no images. A CSV file may list "
+                    "paths: in pandas, table.to_csv('list.csv', index=False) writes it, to the folder from where the "
+                    "paths lead."
                 )
     if len(columns) != 1:
         own_way = "".join(f" {told}" for told in [_as_images(features)] if told and not columns)
         raise UserError(
-            f"Data '{name}' should have one image column, has {', '.join(columns) or 'none'}. Its columns: "
-            f"{', '.join(features)}.{own_way} Leave one column of images; a folder of images should hold nothing else."
+            f"Data '{name}' should have one image column, has {printable_list(columns) or 'none'}. Its columns: "
+            f"{printable_list(features)}.{own_way} Leave one column of images; a folder of images should hold nothing "
+            "else."
         )
     return str(columns[0])
 
@@ -48,7 +51,8 @@ def _as_images(features: Any) -> str:
         return ""
     pixels = "" if several else "If they are pixels of height x width x 3, "
     change = f"rows.map(lambda row: {{'picture': {change}}}, remove_columns='{column}')"
-    return f"Column '{column}' holds {each}. {pixels}{'make' if pixels else 'Make'} images with datasets: {change}."
+    make = f"{pixels}{'make' if pixels else 'Make'} images with datasets: {change}."
+    return f"Column '{printable(column)}' holds {each}. {make}"
 
 
 def _item(kind: Any) -> Any:
@@ -104,7 +108,9 @@ def label_column(name: str, features: Any, wanted: str | None) -> str:
             return str(certain[0])
     if not possible:
         raise no_labels(name)
-    raise UserError(f"Data '{name}': which column holds the labels? Set data.label to one of: {', '.join(possible)}.")
+    raise UserError(
+        f"Data '{name}': which column holds the labels? Set data.label to one of: {printable_list(possible)}."
+    )
 
 
 def _no_label(name: str, column: str, kind: Any, possible: list[str]) -> UserError:
@@ -114,8 +120,8 @@ def _no_label(name: str, column: str, kind: Any, possible: list[str]) -> UserErr
     if lists:
         what += ": of lists of one, the first; of lists of 0 and a 1, the place of the 1; several classes of one image "
         what += "are not learned"
-    others = f", or set data.label to one of: {', '.join(possible)}" if possible else ""
+    others = f", or set data.label to one of: {printable_list(possible)}" if possible else ""
     return UserError(
-        f"Data '{name}': column '{column}' cannot be the labels, for it holds {'lists, ' if lists else ''}{kind}. "
-        f"{what}{others}."
+        f"Data '{name}': column '{printable(column)}' cannot be the labels, for it holds "
+        f"{'lists, ' if lists else ''}{kind}. {what}{others}."
     )

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from codistill.data.folder_splits import split_called
 from codistill.errors import UserError
 from codistill.pixels.decode import ENDINGS
+from codistill.printable import printable, printable_list
 
 HOW = "A CSV file needs a first line that names its columns, a column of image files and a column of labels."
 
@@ -54,19 +55,21 @@ def read_csv(path: Path, label: str | None = None) -> Table:
     if names[0] == "" and all(cells[0].isdecimal() for _, cells in rows):
         names, rows = names[1:], [(number, cells[1:]) for number, cells in rows]
     if len(set(names)) < len(names) or "" in names:
-        raise UserError(f"'{path}' should name each column once: its first line is {', '.join(names)}. {HOW}")
+        raise UserError(f"'{path}' should name each column once: its first line is {printable_list(names)}. {HOW}")
     columns = {name: [cells[place] for _, cells in rows] for place, name in enumerate(names)}
     images = [name for name, cells in columns.items() if _names_an_image(cells[0])]
     if len(images) != 1:
         raise UserError(
-            f"'{path}' should have one column of image files, has {', '.join(images) or 'none'}. Its columns: "
-            f"{', '.join(names)}. Image files end with {', '.join(ENDINGS)}."
+            f"'{path}' should have one column of image files, has {printable_list(images) or 'none'}. Its columns: "
+            f"{printable_list(names)}. Image files end with {', '.join(ENDINGS)}."
         )
     (image,) = images
     paths = [_file(path.parent, cell) for cell in columns[image]]
     for (number, _), cell, file in zip(rows, columns[image], paths, strict=True):
         if not os.path.isfile(file):
-            raise UserError(f"'{path}', line {number}: there is no file '{cell}' (paths are relative to the CSV file).")
+            raise UserError(
+                f"'{path}', line {number}: there is no file '{printable(cell)}' (paths are relative to the CSV file)."
+            )
     first = _lines_of_images(path, [number for number, _ in rows], columns[image], paths)
     _check_splits(path, {name: cells for name, cells in columns.items() if name != label})
     return Table({**columns, image: paths}, image, first)
@@ -78,8 +81,8 @@ def check_apart(paths: Mapping[str, Path], tables: Mapping[str, Table]) -> None:
         for file, number in tables[other].lines.items():
             if file in tables[one].lines:
                 raise UserError(
-                    f"'{paths[other]}', line {number}: '{file}' is in line {tables[one].lines[file]} of '{paths[one]}' "
-                    "already. Leave one out."
+                    f"'{paths[other]}', line {number}: '{printable(file)}' is in line {tables[one].lines[file]} of "
+                    f"'{paths[one]}' already. Leave one out."
                 )
 
 
@@ -88,7 +91,9 @@ def _lines_of_images(path: Path, numbers: list[int], cells: list[str], files: li
     first: dict[str, int] = {}
     for number, cell, file in zip(numbers, cells, map(os.path.realpath, files), strict=True):
         if file in first:
-            raise UserError(f"'{path}', line {number}: '{cell}' is in line {first[file]} already. Leave one out.")
+            raise UserError(
+                f"'{path}', line {number}: '{printable(cell)}' is in line {first[file]} already. Leave one out."
+            )
         first[file] = number
     return first
 
@@ -103,10 +108,10 @@ def _check_splits(path: Path, columns: dict[str, list[str]]) -> None:
         splits = {split_called(word) for word in words}
         told = "train" in splits and len(splits) > 1 and "" not in splits
         if told or (name.lower() in CALLED_SPLITS and len(words) > 1):
-            some = [word or "nothing" for word in sorted(words)[:SHOWN]] + ["..."] * (len(words) > SHOWN)
+            some = [printable(word) or "nothing" for word in sorted(words)[:SHOWN]] + ["..."] * (len(words) > SHOWN)
             otherwise = "" if told else " If it tells something else, call it otherwise, or name it as data.label."
             raise UserError(
-                f"Column '{name}' of '{path}' tells splits ({', '.join(some)}), but a CSV file is all one. "
+                f"Column '{printable(name)}' of '{path}' tells splits ({', '.join(some)}), but a CSV file is all one. "
                 f"Give a folder with a file for each: train.csv, test.csv.{otherwise}"
             )
 

@@ -40,6 +40,7 @@ from codistill.data.source import Progress, Source, leave_out
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
 from codistill.pixels.decode import decode
+from codistill.printable import printable
 
 SHOWN = 10  # images that cannot be decoded
 
@@ -175,8 +176,8 @@ class HubData(Source):
                 if found[label] not in (-1, superclass):
                     raise UserError(
                         f"Data '{self._name}': column '{column}' (data.superclass) should hold one superclass for each "
-                        f"class, but class '{self.class_names[label]}' has images of both '{names[found[label]]}' and "
-                        f"'{names[superclass]}'."
+                        f"class, but class '{printable(self.class_names[label])}' has images of both "
+                        f"'{printable(names[found[label]])}' and '{printable(names[superclass])}'."
                     )
                 found[label] = superclass
         return found
@@ -283,5 +284,5 @@ def _decode(cell: dict[str, Any] | None, place: str) -> np.ndarray[Any, np.dtype
     try:
         return decode(io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else str(path))
     except ValueError as error:
-        named = f" ({path})" if path else ""
+        named = f" ({printable(path)})" if path else ""
         raise UserError(f"{place}{named}: the image cannot be decoded: {error}. Replace it or remove it.") from error

@@ -27,6 +27,7 @@ from codistill.data.folder_splits import check_small_letters, patterns_by_split
 from codistill.data.source import leave_out, without
 from codistill.errors import UserError, first_line
 from codistill.pixels.decode import ENDINGS, is_image
+from codistill.printable import printable_list
 
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}  # and their names
 _FIRST = 10  # rows that tell what a column of bytes holds
@@ -168,8 +169,8 @@ def _from_tables(paths: Mapping[str, Path], label: str | None) -> Local:
     for split, table in tables.items():
         if list(table.columns) != names:
             raise UserError(
-                f"'{paths[split]}' has the columns {', '.join(table.columns)}, and '{paths['train']}' has "
-                f"{', '.join(names)}: give all of them the same. {leave_out(split)}"
+                f"'{paths[split]}' has the columns {printable_list(table.columns)}, and '{paths['train']}' has "
+                f"{printable_list(names)}: give all of them the same. {leave_out(split)}"
             )
     check_apart(paths, tables)
     kinds = {name: kind_of(cell for table in tables.values() for cell in table.columns[name]) for name in names}
