@@ -6,6 +6,7 @@ the exit code is 2. ``TrainingEnded`` is what can befall a run later, with exit 
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from unicodedata import normalize
 
 from codistill.printable import printable, printable_list
 
@@ -32,4 +33,6 @@ def unknown(kind: str, given: str, choices: Iterable[str]) -> UserError:
     choices = list(choices)
     near = get_close_matches(given, choices, n=1)
     hint = f" Did you mean '{printable(near[0])}'?" if near else ""
+    if near and normalize("NFC", near[0]) == normalize("NFC", given):
+        hint = f" It is there in another Unicode form, {near[0]!a}, not {given!a}: write it so."
     return UserError(f"Unknown {kind} '{printable(given)}'.{hint} Choices: {printable_list(choices) or 'none'}.")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from codistill.data.folder_splits import split_called
 from codistill.errors import UserError
 from codistill.pixels.decode import ENDINGS
+from codistill.pixels.forms import Forms, several_forms
 from codistill.printable import printable, printable_list
 
 HOW = "A CSV file needs a first line that names its columns, a column of image files and a column of labels."
@@ -64,12 +65,13 @@ def read_csv(path: Path, label: str | None = None) -> Table:
             f"{printable_list(names)}. Image files end with {', '.join(ENDINGS)}."
         )
     (image,) = images
-    paths = [_file(path.parent, cell) for cell in columns[image]]
+    forms = Forms()
+    paths = [_file(path.parent, cell, forms) for cell in columns[image]]
     for (number, _), cell, file in zip(rows, columns[image], paths, strict=True):
         if not os.path.isfile(file):
-            raise UserError(
-                f"'{path}', line {number}: there is no file '{printable(cell)}' (paths are relative to the CSV file)."
-            )
+            others = forms.find(file)
+            why = several_forms(others) if others else "paths are relative to the CSV file"
+            raise UserError(f"'{path}', line {number}: there is no file '{printable(cell)}' ({why}).")
     first = _lines_of_images(path, [number for number, _ in rows], columns[image], paths)
     _check_splits(path, {name: cells for name, cells in columns.items() if name != label})
     return Table({**columns, image: paths}, image, first)
@@ -150,12 +152,18 @@ def _separator(path: Path, first_line: str) -> str:
     return next((mark for mark in ",;\t" if mark in bare), ",")
 
 
-def _file(folder: Path, cell: str) -> str:
-    """The absolute path of a file, where / stands for backslashes unless there is a file with them in its name."""
-    file = (folder / cell).absolute()
-    if "\\" in cell and not file.is_file():
-        file = (folder / cell.replace("\\", "/")).absolute()
-    return str(file)
+def _file(folder: Path, cell: str, forms: Forms) -> str:
+    """The absolute path of a file, where / stands for backslashes unless there is a file with them in its name.
+
+    It is that on the disk, where one alone has this name in another Unicode form.
+    """
+    file = str((folder / cell).absolute())
+    if "\\" in cell and not os.path.isfile(file):
+        file = str((folder / cell.replace("\\", "/")).absolute())
+    if os.path.isfile(file):
+        return file
+    others = forms.find(file)
+    return others[0] if len(others) == 1 else file
 
 
 def _names_an_image(cell: str) -> bool:

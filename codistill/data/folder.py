@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codistill.data.folder_splits import split_of, split_of_path
 from codistill.errors import UserError
+from codistill.pixels.forms import Forms, several_forms
 from codistill.printable import printable
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of datasets, for single files
@@ -30,6 +31,10 @@ def local_data(name: str) -> Path | None:
     Raises NoSuchData where there is none, UserError where it holds no data, or a file of it was cut off.
     """
     place = os.path.expanduser(name)  # os.path takes names of any length, where Path.exists raises
+    if not os.path.exists(place) and (others := Forms().find(place)):
+        if len(others) > 1:
+            raise UserError(f"Data '{printable(name)}' does not exist: {several_forms(others)}.")
+        (place,) = others
     if not os.path.exists(place):
         is_file = name.lower().endswith(FILE_ENDINGS)
         if not is_file and not name.startswith((".", "/", "~")):

@@ -11,6 +11,7 @@ from codistill.data.classes import NO_LABEL, too_few_classes
 from codistill.data.images import SMALLEST, Images, Splits
 from codistill.data.source import Part, Source, leave_out, whole
 from codistill.data.split import Rows, choose_classes, per_class_subset, stratified_split
+from codistill.data.telltales import names_alike
 from codistill.errors import UserError
 
 
@@ -120,6 +121,8 @@ def _check_same_classes(source: Source) -> None:
             hints = []
             if NO_LABEL in [source.class_names[label] for label in missing]:
                 hints.append(f" If {NO_LABEL} means that an image has no label, remove these rows.")
+            if alike := names_alike(source.class_names):
+                hints.append(f" {alike}")
             if split != "train":
                 hints.append(f" {leave_out(split)}")
             raise UserError(

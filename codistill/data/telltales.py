@@ -43,12 +43,18 @@ def names_alike(class_names: Sequence[str]) -> str | None:
     groups = [names for names in alike.values() if len(names) > 1]
     if not groups:
         return None
-    some = "; ".join(" and ".join(map(repr, names)) for names in groups[:SHOWN])
+    some = "; ".join(" and ".join(_apart(names)) for names in groups[:SHOWN])
     more = f"; {len(groups) - SHOWN:,} more" if len(groups) > SHOWN else ""
     return (
         f"Classes whose names differ only in case, spaces or Unicode form are told apart: {some}{more}. If they are "
         "one class, give it one name."
     )
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Names in quotes, so that one sees how they differ: with accents as codes where they look the same."""
+    look_the_same = len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
+    return [ascii(name) if look_the_same else repr(name) for name in names]
 
 
 def some_names(class_names: Sequence[str]) -> str:
