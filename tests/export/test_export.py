@@ -110,6 +110,10 @@ def _photos() -> dict[str, bytes]:
         "16 bits, PNG": encode(Image.fromarray(sixteen)),
         "16 bits, TIFF": encode(Image.fromarray(sixteen), "TIFF"),
         "grey": encode(photo.convert("L")),
+        "grey with alpha": encode(clear.convert("LA")),
+        "palette with alpha": encode(clear.convert("RGB").quantize(8).convert("PA"), "TIFF"),
+        "an animation": encode(photo, "WEBP", lossless=True, save_all=True, append_images=[noise(2)]),
+        "a damaged colour profile": encode(photo, "JPEG", icc_profile=b"none"),
     }
 
 
