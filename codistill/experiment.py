@@ -173,7 +173,7 @@ def build(
         runtime,
         facts,
         sizes,
-        _about_data(config, splits.train.class_names, sizes, test_origin(source, config.data.test)),
+        _about_data(config, splits.train.class_names, sizes, test_origin(source, config.data.test, config.data.ignore_splits)),
         _company(config),
         lambda images, row: place_of(images, row, source),
         lambda: [*source.warnings, *repeated_pictures(splits, source), *warnings],

@@ -59,7 +59,7 @@ def _check_labelled(name: str, cells: Cells) -> None:
             what_to_do = (
                 "Set data.label to another column, or give them labels."
                 if split == "train"
-                else f"Benchmarks ship a test split so whose labels are kept secret. {leave_out(split)}"
+                else f"Benchmarks ship test splits this way, to keep their labels secret. {leave_out(split)}"
             )
             raise UserError(
                 f"Split '{split}' of data '{name}' has no labels: all {len(column):,} are {how}. {what_to_do}"

@@ -4,6 +4,8 @@ Order matters and is fixed: classes are chosen, then a test split is carved if t
 then ``per_class`` training images are drawn from what is left. The test images are the same whatever the rest says.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -71,13 +73,20 @@ def place_of(images: Images, row: int, source: Source) -> str:
     return source.place(images.origin.split, int(images.origin.rows[row]))
 
 
-def test_origin(source: Source, share: float) -> str:
-    """Where the test images of ``prepare`` come from, in words; ``share`` is its ``test``."""
+def test_origin(source: Source, share: float, ignored: Sequence[str] = ()) -> str:
+    """Where the test images of ``prepare`` come from, in words; ``share`` is its ``test``.
+
+    ignored: splits that the source has, and that are left out of it.
+    """
     if "test" in source.splits:
         return "the data's test split"
     if "validation" in source.splits:
-        return "the data's validation split, for it has no test split"
-    return f"{share:.0%} of train, held out, for the data has no other split"
+        why = "its test split is left out" if "test" in ignored else "it has no test split"
+        return f"the data's validation split, for {why}"
+    why = "the data has no other split"
+    if ignored:
+        why = f"the data's {' and '.join(ignored)} split{'s are' if len(ignored) > 1 else ' is'} left out"
+    return f"{share:.0%} of train, held out, for {why}"
 
 
 def superclasses(source: Source, column: str, *, classes: int | None = None, seed: int = 0) -> list[int]:

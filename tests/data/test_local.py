@@ -17,6 +17,7 @@ from PIL import Image
 from codistill import load_student, runs
 from codistill.config import make_config
 from codistill.data import open_source, prepare
+from codistill.data.prepare import test_origin as origin_of_test
 from codistill.errors import UserError
 from codistill.pixels.decode import decode
 
@@ -165,7 +166,10 @@ def test_a_split_can_be_left_out_of_data_of_every_kind(kind: str) -> None:
     assert {image.numpy().tobytes() for image in splits.test.pixels} == {
         np.array(noise(seed)).tobytes() for seed in range(30, 38)
     }
-    assert open_source("data", ignore_splits=["test", "validation"]).splits == ("train",)
+    assert origin_of_test(without, 0.2, ["test"]) == "the data's validation split, for its test split is left out"
+    alone = open_source("data", ignore_splits=["test", "validation"])
+    assert alone.splits == ("train",)
+    assert origin_of_test(alone, 0.2, ["test"]).endswith("held out, for the data's test split is left out")
 
 
 def test_a_split_can_be_left_out_of_embedded_data() -> None:
