@@ -153,6 +153,7 @@ def build(
     }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
+    tested_on = test_origin(source, config.data.test, config.data.ignore_splits)
     warnings = [
         *warnings_of_data(splits.train, cohort, config.order),
         *warnings_of_cohort(cohort, runtime),
@@ -173,7 +174,7 @@ def build(
         runtime,
         facts,
         sizes,
-        _about_data(config, splits.train.class_names, sizes, test_origin(source, config.data.test, config.data.ignore_splits)),
+        _about_data(config, splits.train.class_names, sizes, tested_on),
         _company(config),
         lambda images, row: place_of(images, row, source),
         lambda: [*source.warnings, *repeated_pictures(splits, source), *warnings],

@@ -73,7 +73,7 @@ def place_of(images: Images, row: int, source: Source) -> str:
     return source.place(images.origin.split, int(images.origin.rows[row]))
 
 
-def test_origin(source: Source, share: float, ignored: Sequence[str] = ()) -> str:
+def test_origin(source: Source, share: float, ignored: Sequence[str]) -> str:
     """Where the test images of ``prepare`` come from, in words; ``share`` is its ``test``.
 
     ignored: splits that the source has, and that are left out of it.
