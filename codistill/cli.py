@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 try:
     import typer
-    from rich.console import Console
     from rich.markup import escape
     from typer.core import TyperGroup
 
@@ -25,6 +24,7 @@ try:
     from codistill.engine.launched import leave
     from codistill.errors import TrainingEnded, UserError
     from codistill.libraries import Fault, fault_behind
+    from codistill.terminal import Terminal
 except KeyboardInterrupt:  # these take a moment, in which nothing was begun that could be told of
     raise SystemExit(130) from None
 except ModuleNotFoundError as missing:  # typer, say: then there is nothing to print with
@@ -137,7 +137,7 @@ def main() -> None:
             raise
         _end(_needs(fault))
     except TrainingEnded as error:
-        to = Console(stderr=True, highlight=False) if error.told_by_all else errors
+        to = Terminal(stderr=True, highlight=False) if error.told_by_all else errors
         to.print(f"[bold red]{error.headline}:[/bold red] {escape(f'{error} {error.advice}'.strip())}", soft_wrap=True)
         leave(1)
 

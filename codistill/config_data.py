@@ -2,10 +2,28 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from codistill.errors import UserError
 from codistill.shorthand import Section
+
+
+def _split_names(given: Any) -> Any:
+    """One name as a list of it, and each under the name that splits have here."""
+    names = [given] if isinstance(given, str) else given
+    other = {"val": "validation", "valid": "validation"}
+    return [other.get(name, name) if isinstance(name, str) else name for name in names] if names else names
+
+
+SplitNames = Annotated[list[Literal["validation", "test"]], BeforeValidator(_split_names)]
 
 
 class DataConfig(Section):
@@ -27,8 +45,17 @@ class DataConfig(Section):
     per_class: int | None = Field(None, ge=1, description="train on this many images of each class")
     validation: float = Field(0.1, ge=0, lt=1, description="share of train held out, stratified; 0 for none")
     test: float = Field(0.2, gt=0, lt=1, description="share of train held out where the data has no other split")
+    ignore_splits: SplitNames = Field(
+        [], description="splits of the data that are left out, such as a test split without labels; validation, test"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of every choice above; independent of the run's seed")
     cache: bool = Field(True, description="keep decoded images on disk; a run on the same data starts at once")
+
+    @model_serializer(mode="wrap")
+    def _short(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without splits to leave out where there are none, as in runs of earlier versions."""
+        dumped: dict[str, Any] = dump(self)
+        return {key: value for key, value in dumped.items() if value or key != "ignore_splits"}
 
 
 def _is_a_number(given: Any) -> Any:

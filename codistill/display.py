@@ -8,6 +8,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
 from codistill.engine.recorder import Progress
+from codistill.terminal import Terminal
 
 MANY_IMAGES = 2000  # fewer are decoded before anyone has read a line about it
 
@@ -74,7 +75,7 @@ class Lines:
     """One line per log interval: what a cluster's log, or a notebook, should hold. ``console``: standard output."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+        self._console = console or Terminal(highlight=False)
 
     def __enter__(self) -> "Lines":
         return self

@@ -5,8 +5,10 @@ the exit code is 2. ``TrainingEnded`` is what can befall a run later, with exit 
 """
 
 from collections.abc import Iterable
+from unicodedata import normalize
 
 from codistill.nearest import did_you_mean, nearest
+from codistill.printable import printable, printable_list
 
 
 class UserError(Exception):
@@ -32,5 +34,8 @@ def unknown(kind: str, given: str, choices: Iterable[str], near: Iterable[str] |
     near: what to suggest instead, where more is known of it than its letters.
     """
     choices = list(choices)
-    hint = did_you_mean(nearest(given, choices) if near is None else near)
-    return UserError(f"Unknown {kind} '{given}'.{hint} Choices: {', '.join(choices) or 'none'}.")
+    found = list(nearest(given, choices) if near is None else near)
+    hint = printable(did_you_mean(found))
+    if found and normalize("NFC", found[0]) == normalize("NFC", given):
+        hint = f" It is there in another Unicode form, {found[0]!a}, not {given!a}: write it so."
+    return UserError(f"Unknown {kind} '{printable(given)}'.{hint} Choices: {printable_list(choices) or 'none'}.")

@@ -25,6 +25,7 @@ from codistill.data import (
     TrainLoader,
     augmentation,
     batches_per_epoch,
+    changed_since,
     channel_statistics,
     fingerprint,
     fingerprints,
@@ -46,6 +47,7 @@ from codistill.models import as_it_begins, make_backbone
 from codistill.models.advice import warnings_of_models
 from codistill.objective import Objective
 from codistill.poison import wrong_labels
+from codistill.printable import printable
 from codistill.student import Statistics, Student
 
 TIMED_STEPS = 4  # tell roughly how many fit into the time there is
@@ -81,10 +83,28 @@ class Experiment:
         return self.find_warnings()
 
 
-def read_data(config: RunConfig, progress: Progress | None = None) -> tuple[Source, Splits]:
-    """The data of a configuration, decoded; ``progress`` is told meanwhile."""
-    source = open_source(config.data.name, config.data.label, cache=config.data.cache, progress=progress)
-    return source, prepare(source, **config.data.model_dump(exclude={"name", "label", "superclass", "cache"}))
+def read_data(
+    config: RunConfig, progress: Progress | None = None, checkpoint: Mapping[str, Any] | None = None
+) -> tuple[Source, Splits]:
+    """The data of a configuration, decoded; ``progress`` is told meanwhile.
+
+    checkpoint: of a run that is taken up again. Where its data are those of earlier runs, so are the classes' names and
+    order.
+    """
+    data = config.data
+    source = open_source(data.name, data.label, cache=data.cache, progress=progress, ignore_splits=data.ignore_splits)
+    how = data.model_dump(exclude={"name", "label", "superclass", "cache", "ignore_splits"})
+    splits = prepare(source, **how)
+    if checkpoint is not None and (earlier := source.as_earlier()) is not None:
+        then = prepare(earlier, **how)
+        if not changed_since(checkpoint, *identity(then)):
+            return earlier, then
+    return source, splits
+
+
+def identity(splits: Splits) -> tuple[str, dict[str, str]]:
+    """By what images are known again: the fingerprint of those to train on, and that of each split."""
+    return fingerprint(splits.train, *channel_statistics(splits.train.pixels)), fingerprints(splits)
 
 
 def build(
@@ -94,16 +114,18 @@ def build(
     *,
     pretrained: bool = True,
     ends: float | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """Read the data and build the cohort. Raises UserError for whatever would only fail later.
 
     progress: told while images are decoded. runtime: in place of the one that the configuration asks for.
     pretrained: read the pretrained weights that students ask for; not if others will be loaded. ends: when training is
     to be over, in seconds as of ``time.time``, in place of the configuration's epochs: what is left to ``auto`` is
-    settled by how many steps fit, for which a few are timed.
+    settled by how many steps fit, for which a few are timed. checkpoint: of the run that is taken up again, which knows
+    its data; nothing is loaded from it.
     """
     runtime = runtime or choose_runtime(config)
-    source, splits = read_data(config, progress)
+    source, splits = read_data(config, progress, checkpoint)
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
     mean, std = channel_statistics(splits.train.pixels)
@@ -149,6 +171,7 @@ def build(
     }
     sizes = {name: len(part.labels) for name, part in splits._asdict().items() if part is not None}
     backbones = {name: student.get_submodule("backbone") for name, student in cohort.students.items()}
+    tested_on = test_origin(source, config.data.test, config.data.ignore_splits)
     warnings = [
         *warnings_of_data(splits.train, cohort, config.order),
         *warnings_of_cohort(cohort, runtime),
@@ -169,7 +192,7 @@ def build(
         runtime,
         facts,
         sizes,
-        _about_data(config, splits.train.class_names, sizes, test_origin(source, config.data.test)),
+        _about_data(config, splits.train.class_names, sizes, tested_on),
         _company(config),
         choice,
         lambda images, row: place_of(images, row, source),
@@ -238,7 +261,7 @@ def _train_loader(images: Images, config: RunConfig, cohort: Cohort, runtime: Ru
 def _about_data(config: RunConfig, class_names: Sequence[str], sizes: Mapping[str, int], test_origin: str) -> str:
     counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
     classes = f"{len(class_names)} classes ({some_names(class_names)})"
-    return f"{config.data.name}: {counts} images of {classes}; test is {test_origin}."
+    return f"{printable(config.data.name)}: {counts} images of {classes}; test is {test_origin}."
 
 
 def _company(config: RunConfig) -> str:

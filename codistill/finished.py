@@ -14,6 +14,7 @@ from codistill.engine.evaluate import Accuracy, evaluate
 from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError
 from codistill.experiment import Experiment, build
+from codistill.printable import printable_list
 from codistill.weights import load_weights
 
 
@@ -34,9 +35,10 @@ def rebuild(run: Path, device: str = "auto") -> tuple[Experiment, dict[str, Any]
     # How it was sped up belongs to the device that trained.
     any_device = {"compile": False, "side_by_side": "auto", "sync_batchnorm": False, "sharding": "none"}
     config = make_config({**read_run_config(run).model_dump(mode="json"), "device": device, **any_device})
+    checkpoint = folder.load_checkpoint()
     with moved_data_explained(run):
-        experiment = build(config, pretrained=False)
-    built, checkpoint = "the run's config.yaml", folder.load_checkpoint()
+        experiment = build(config, pretrained=False, checkpoint=checkpoint)
+    built = "the run's config.yaml"
     _check_data(experiment, folder, summary, checkpoint)
     load_weights(experiment.cohort, checkpoint["cohort"], f"{run}/checkpoint.pt", built)
     for name, student in experiment.cohort.students.items():
@@ -69,7 +71,7 @@ def _check_data(experiment: Experiment, folder: RunFolder, summary: dict[str, An
     images = experiment.sizes
     others = changed_since(checkpoint, experiment.fingerprint, experiment.fingerprints)
     if now["class_names"] != then.get("class_names", now["class_names"]):
-        names = [", ".join(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
+        names = [printable_list(of["class_names"][:5]) + " ..." * (len(of["class_names"]) > 5) for of in (then, now)]
         found = "its classes were {}, and are {}".format(*names)
     elif (before := summary["images"]) != images:
         counts = (", ".join(f"{count:,} {split}" for split, count in of.items()) for of in (before, images))

@@ -4,12 +4,12 @@ import shlex
 from pathlib import Path
 
 from codistill.config import make_config
-from codistill.data import changed_since, channel_statistics, fingerprint, fingerprints
+from codistill.data import changed_since
 from codistill.display import Silent
 from codistill.engine.recorder import Display
 from codistill.engine.run_folder import RunFolder
 from codistill.errors import UserError
-from codistill.experiment import read_data
+from codistill.experiment import identity, read_data
 from codistill.finished import read_run_config
 
 
@@ -32,9 +32,8 @@ def relocate(run: str | Path, data: str, display: Display | None = None) -> None
             )
         checkpoint = folder.take_up()
         assert checkpoint is not None
-        _, splits = read_data(moved, display.decoding)
-        now = fingerprint(splits.train, *channel_statistics(splits.train.pixels)), fingerprints(splits)
-        if changed := changed_since(checkpoint, *now):
+        _, splits = read_data(moved, display.decoding, checkpoint)
+        if changed := changed_since(checkpoint, *identity(splits)):
             raise UserError(
                 f"The images of '{data}' for {', '.join(changed)} are not those of the run in '{run}', or another "
                 "version of Pillow decodes them otherwise. Nothing was changed."

@@ -100,7 +100,7 @@ def _train(
     def built() -> Experiment:
         with moved_data_explained(folder.path) if resume else nullcontext():
             runtime = choose_runtime(config, processes)
-            return build(config, display.decoding, runtime, pretrained=state is None, ends=ends)
+            return build(config, display.decoding, runtime, pretrained=state is None, ends=ends, checkpoint=state)
 
     experiment = processes.together(built)
     config, cohort, runtime = experiment.config, experiment.cohort, experiment.runtime

@@ -9,6 +9,7 @@ import numpy as np
 
 from codistill.analyse import take_up
 from codistill.analysis.probabilities import ensemble, log_softmax
+from codistill.printable import printable
 
 
 def wrong_images(run: str | Path, split: str = "test", device: str = "auto") -> str:
@@ -26,10 +27,10 @@ def wrong_images(run: str | Path, split: str = "test", device: str = "auto") -> 
     def line(row: int) -> Iterator[str]:
         place = experiment.place(images, row)
         yield place[1:-1] if place.startswith("'") else place
-        yield raw.class_names[raw.labels[row]]
+        yield printable(raw.class_names[raw.labels[row]])
         yield _percent(of_class[row])
         for name in raw.students:
-            yield raw.class_names[answers[name][row]]
+            yield printable(raw.class_names[answers[name][row]])
             yield _percent(np.exp(log_p[name][row].max()))
 
     text = io.StringIO()

@@ -176,7 +176,7 @@ IMAGES = [
         "column 'label' of split 'test' is not of the same kind",
         "('Cat', not 'cat'). Save the splits alike",
     ),
-    images("a single class", folders("cat"), "'./data' has no labels", CLASS_FOLDERS),
+    images("a single class", folders("cat"), "two classes; train has images of 1 ('cat')", "Add images of another"),
     images("no class folders", lambda: write_class_folders(".", ["data"]), "'./data' has no labels", CLASS_FOLDERS),
     images(
         "an image beside the class folders",
@@ -362,7 +362,7 @@ FILES = [
         "list.csv",
         listing("file,label", *GOOD_LINES[1:], "cat/0.png,"),
         "'list.csv', line 21: there is no label",
-        "remove the line",
+        "leave it out",
     ),
     given(
         "no name of a column", "list.csv", listing("file,label,", *(f"{x},1" for x in GOOD_LINES)), "is file, label, ."
@@ -464,8 +464,22 @@ PARQUET = [
     parquet(
         "a label that its classes lack", ROW_3, "label 7 is none of the 2 classes", "Correct it", **instead("label", 7)
     ),
-    parquet("a negative label", ROW_3, "label -1 is none of the 2 classes", "remove the row", **instead("label", -1)),
-    parquet("no label in a row", ROW_3, "label None is none of the 2", **instead("label", None)),
+    parquet(
+        "a negative label",
+        ROW_3,
+        "label -1 is none of the 2 classes, and means that the image has no label",
+        "remove the row",
+        **instead("label", -1),
+    ),
+    parquet("no label in a row", ROW_3, "there is no label", "leave it out", **instead("label", None)),
+    parquet("no label in any row", "Split 'train'", "no labels: all 20 are -1", "Set data.label", label=[-1] * 20),
+    parquet(
+        "labels that are no text",
+        ROW_3,
+        "label b'\\xff' is not text in UTF-8",
+        of={"label": datasets.Value("binary")},
+        label=[b"\xff" if row == 3 else b"ab"[row % 2 :][:1] for row in range(20)],
+    ),
     parquet(
         "NaN for a label", ROW_3, "label nan is none of the 2", of={"label": DECIMAL}, **instead("label", float("nan"))
     ),
@@ -495,8 +509,61 @@ PARQUET = [
     parquet(
         "a wrong data.label", "Unknown label column (data.label) 'lable'. Did you mean 'label'?", key="data.label=lable"
     ),
-    parquet("an image for a label", "Unknown label column (data.label) 'img'", "Choices: label", key="data.label=img"),
-    parquet("lists for labels", "'./data' has no labels", label=[[0]] * 20, of={"label": datasets.Sequence(NUMBER)}),
+    parquet(
+        "an image for a label",
+        "column 'img' cannot be the labels",
+        "set data.label to one of: label",
+        key="data.label=img",
+    ),
+    parquet(
+        "lists for labels",
+        "column 'label' cannot be the labels, for it holds lists, List(Value('int64'))",
+        "of lists of one, the first",
+        label=[[0]] * 20,
+        of={"label": datasets.Sequence(NUMBER)},
+    ),
+    parquet(
+        "lists for labels beside another column",
+        "'label' cannot be the labels",
+        "or set data.label to one of: id",
+        label=[[0]] * 20,
+        id=list(range(20)),
+        of={"label": datasets.Sequence(NUMBER), "id": NUMBER},
+    ),
+    parquet(
+        "pixels in lists",
+        "one image column, has none",
+        "Column 'img' holds lists",
+        "PIL.Image.fromarray(numpy.uint8(row['img']))",
+        img=[[[[0, 0, 0]] * 8] * 8] * 20,
+        of={"img": datasets.List(datasets.List(datasets.List(NUMBER)))},
+    ),
+    parquet(
+        "pixels in arrays",
+        "Column 'img' holds lists",
+        "If they are pixels",
+        img=[[[[0, 0, 0]] * 8] * 8] * 20,
+        of={"img": datasets.Array3D((8, 8, 3), "uint8")},
+    ),
+    parquet(
+        "lists of images",
+        "Column 'img' holds lists of images",
+        "row['img'][0]",
+        img=[[cell] for cell in ROWS["img"]],
+        of={"img": datasets.List(datasets.Image())},
+    ),
+    parquet(
+        "a split to leave out that is not there",
+        "data.ignore_splits=test",
+        "has no split 'test'. Its splits: train",
+        key="data.ignore_splits=test",
+    ),
+    parquet(
+        "no images to train on",
+        "data.ignore_splits",
+        "should be 'validation' or 'test'",
+        key="data.ignore_splits=train",
+    ),
     parquet("a wrong data.superclass", "(data.superclass) 'group'", "Choices: label", key="data.superclass=group"),
     parquet("an image for a superclass", "(data.superclass) 'img'", "Choices: label", key="data.superclass=img"),
     parquet(

@@ -12,6 +12,7 @@ from rich.markup import escape
 from codistill.analyse import NotSavedError, analyse_run
 from codistill.commands.shared import console, errors, new_app, print_table
 from codistill.errors import UserError
+from codistill.printable import printable
 from codistill.report import analysis as report
 from codistill.report.compare import compare
 from codistill.report.controls import controls_of
@@ -66,7 +67,7 @@ def analyse(
     else:
         _print_tables([report.Group(row, [found[str(run)] for run in row.runs]) for row in terms.rows])
         if written := ", ".join(str(run / ANALYSES[data]) for run in runs if run not in unsaved):
-            console.print(f"All of it: {escape(written)}. More: docs/metrics.md", soft_wrap=True)
+            console.print(f"All of it: {escape(printable(written))}. More: docs/metrics.md", soft_wrap=True)
         if terms.differing_terms:
             errors.print(f"These rows do not compete, for they differ in: {', '.join(terms.differing_terms)}.")
     for why in unsaved.values():

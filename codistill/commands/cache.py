@@ -9,6 +9,7 @@ from rich.table import Table
 
 from codistill.commands.shared import console, new_app
 from codistill.data import cache_entry
+from codistill.printable import printable
 
 app = new_app()
 
@@ -41,7 +42,9 @@ def cache(
         total += size
     for data, split, last_use, images, size in sorted(lines):
         when = f"{datetime.fromtimestamp(last_use):%Y-%m-%d %H:%M}"
-        table.add_row(escape(data), escape(split), images, f"{size / 1e6:,.1f}", when)
+        table.add_row(escape(printable(data)), escape(split), images, f"{size / 1e6:,.1f}", when)
     if entries:
         console.print(table)
-    console.print(f"Entries: {len(entries)} ({total / 1e6:,.1f} MB in {escape(str(folder))})", soft_wrap=True)
+    console.print(
+        f"Entries: {len(entries)} ({total / 1e6:,.1f} MB in {escape(printable(str(folder)))})", soft_wrap=True
+    )

@@ -12,6 +12,7 @@ from rich.markup import escape
 from codistill.commands.shared import console, errors, new_app, print_table
 from codistill.errors import UserError
 from codistill.nearest import did_you_mean, similar_path
+from codistill.printable import printable
 from codistill.report import compare as report
 from codistill.report.controls import check_reference, missing
 from codistill.report.spreadsheet import to_csv
@@ -81,5 +82,5 @@ def _finished(places: Sequence[Path]) -> list[Path]:
     for path in candidates:
         if path not in finished:
             why = "is not finished" if (path / "config.yaml").exists() else "is no run"
-            errors.print(escape(f"Passed over: '{path}' {why}."), soft_wrap=True)
+            errors.print(escape(f"Passed over: '{printable(str(path))}' {why}."), soft_wrap=True)
     return finished

@@ -10,6 +10,7 @@ from codistill.commands.shared import RunArgument, console, new_app
 from codistill.export import FORMATS, Export
 from codistill.export import export as write
 from codistill.export.card import eight_bits
+from codistill.printable import printable
 
 app = new_app()
 
@@ -55,6 +56,8 @@ def _print_export(made: Export) -> None:
         )
     console.print(f"{parity['equal_answers']:.2f} % of the answers are equal. {compared}", soft_wrap=True)
     console.print(
-        escape(f"{facts['bytes'] / 1e6:,.2f} MB, {facts['parameters']:,} parameters. Export: {made.folder}"),
+        escape(
+            f"{facts['bytes'] / 1e6:,.2f} MB, {facts['parameters']:,} parameters. Export: {printable(str(made.folder))}"
+        ),
         soft_wrap=True,
     )

@@ -11,6 +11,7 @@ from rich.markup import escape
 from codistill.commands.shared import NetworkArgument, StudentOption, TrustOption, errors, new_app
 from codistill.export.paths import image_paths
 from codistill.export.predictor import Prediction, open_predictor
+from codistill.printable import printable
 
 app = new_app()
 
@@ -44,7 +45,7 @@ def predict(
 
     def skip(path: str, why: str) -> None:
         skipped.append(path)
-        errors.print(escape(f"{path}: {why}."), soft_wrap=True)
+        errors.print(escape(f"{printable(path)}: {why}."), soft_wrap=True)
 
     for prediction in predictor.predict(image_paths(places, sys.stdin, skip), top, skip):
         sys.stdout.write(_line(prediction, as_json) + "\n")
@@ -57,5 +58,5 @@ def _line(prediction: Prediction, as_json: bool) -> str:
     if as_json:
         classes = [{"class": name, "probability": probability} for name, probability in prediction.classes]
         return json.dumps({"image": prediction.path, "classes": classes})
-    told = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in prediction.classes)
-    return f"{prediction.path}: {told}"
+    told = ", ".join(f"{printable(name)} {100 * probability:.1f} %" for name, probability in prediction.classes)
+    return f"{printable(prediction.path)}: {told}"

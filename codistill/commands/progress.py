@@ -12,6 +12,7 @@ from codistill import run_files
 from codistill.commands.shared import console, errors
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
+from codistill.printable import printable, printable_list
 from codistill.sweep.plan import Entry
 from codistill.sweep.queue import Job, train_all
 
@@ -28,12 +29,12 @@ def train_with_progress(entries: Sequence[Entry], out: Path, *, jobs: int, gpus:
         train_all(all_jobs, side_by_side=len(gpus) or jobs, gpus=gpus, show=view.show, stop=stop)
     failed = [job for job in all_jobs if job.state == "failed"]
     for job in failed:
-        errors.print(f"[bold red]Failed:[/bold red] {escape(f'{job.name}: {job.last_words} ({job.log})')}")
+        errors.print(f"[bold red]Failed:[/bold red] {escape(printable(f'{job.name}: {job.last_words} ({job.log})'))}")
     if stop.number is not None:
         errors.print("Stopped. Go on with the same command.")
         raise typer.Exit(128 + stop.number)
     if stopped := [job.name for job in all_jobs if job.state == "stopped"]:
-        errors.print(f"Stopped from outside: {escape(', '.join(stopped))}. The same command goes on with them.")
+        errors.print(f"Stopped from outside: {escape(printable_list(stopped))}. The same command goes on with them.")
         raise typer.Exit(1)
     if failed:
         errors.print(f"{len(failed)} of {len(all_jobs)} runs failed. The same command tries them again.")
@@ -73,7 +74,7 @@ class _Lines:
         for number, job in enumerate(jobs, 1):
             if job.state != self._said[job.name]:
                 self._said[job.name] = job.state
-                words = f"{number}/{len(jobs)} {job.name} {job.state}  {_outcome(job)}"
+                words = f"{number}/{len(jobs)} {printable(job.name)} {job.state}  {_outcome(job)}"
                 console.print(escape(words.rstrip()), soft_wrap=True)
 
 
@@ -105,5 +106,5 @@ class _Live:
                 shown = f"{losses['total']:.3f}" if losses else ""
                 marks = "  ".join(f"{name} {losses[f'{name}/ce']:.3f}" for name in job.config.students if losses)
                 speed = f"{line.get('images_per_second', 0):,.0f}"
-                table.add_row(escape(job.name), epochs_done(job), shown, escape(marks), speed)
+                table.add_row(escape(printable(job.name)), epochs_done(job), shown, escape(marks), speed)
         return table

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from codistill.commands.shared import console, new_app
 from codistill.display import choose_display
+from codistill.printable import printable
 from codistill.relocate import relocate as tell
 
 app = new_app()
@@ -25,4 +26,4 @@ def relocate(
     for run in runs:
         with choose_display(console) as display:
             tell(run, data, display)
-        console.print(escape(f"{run}: its data is '{data}'."), soft_wrap=True)
+        console.print(escape(f"{printable(str(run))}: its data is '{printable(data)}'."), soft_wrap=True)

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from codistill.commands.shared import console, new_app
+from codistill.printable import printable
 from codistill.report.page import make_page, write_figures, write_page
 
 app = new_app()
@@ -30,7 +31,7 @@ def report(
     page = make_page(folder, every if watch else None)
     write_page(page, out)
     if watch and not page.finished:
-        console.print(f"{escape(str(out))} is made anew every {every} s; Ctrl-C ends that.", soft_wrap=True)
+        console.print(f"{escape(printable(str(out)))} is made anew every {every} s; Ctrl-C ends that.", soft_wrap=True)
         try:
             while not page.finished:
                 time.sleep(every)
@@ -42,4 +43,7 @@ def report(
     count = write_figures(page, figures or folder / "report")
     size = out.stat().st_size / 1e6
     where = figures or folder / "report"
-    console.print(f"{escape(str(out))} ({size:.1f} MB); {count} figures in {escape(str(where))}", soft_wrap=True)
+    console.print(
+        f"{escape(printable(str(out)))} ({size:.1f} MB); {count} figures in {escape(printable(str(where)))}",
+        soft_wrap=True,
+    )

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from codistill.engine.launched import is_main
 from codistill.errors import UserError
+from codistill.printable import printable
+from codistill.terminal import Terminal
 
 # Of several processes one speaks: what all find wrong need not be read from each.
-console = Console(highlight=False, quiet=not is_main())
-errors = Console(stderr=True, highlight=False, quiet=not is_main())
+console = Terminal(highlight=False, quiet=not is_main())
+errors = Terminal(stderr=True, highlight=False, quiet=not is_main())
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 # Of commands that ask a network for answers.
@@ -99,7 +100,7 @@ def new_run(name: str) -> Path:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A row for each where that fits the terminal. Else a column for each, or as many columns as fit below each other:
     what takes fewer lines."""
-    lines = [list(line) for line in (header, *rows)]
+    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     columns = [list(column) for column in zip(*lines, strict=True)]
     parts = list(_side_by_side(columns))
     if len(parts) > 1:

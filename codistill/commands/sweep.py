@@ -9,6 +9,7 @@ from rich.markup import escape
 from codistill.commands.progress import epochs_done, train_with_progress
 from codistill.commands.shared import check_no_spaces, console, new_app, print_table
 from codistill.errors import TrainingEnded, UserError
+from codistill.printable import printable
 from codistill.recipe import read_overrides
 from codistill.report.compare import compare
 from codistill.report.tables import tables
@@ -58,7 +59,7 @@ def sweep(
                 dry_run(config)
             except (UserError, TrainingEnded) as error:
                 raise UserError(f"In sweep '{file}', row '{name}': {error}") from error
-            console.print(f"{escape(name)}: {STEPS} steps are fine.")
+            console.print(f"{escape(printable(name))}: {STEPS} steps are fine.")
         return
     out = out or Path("runs") / file.stem
     if listed:

@@ -16,6 +16,7 @@ from codistill.display import choose_display
 from codistill.engine.evaluate import Accuracy
 from codistill.engine.stopping import Stopped
 from codistill.errors import UserError
+from codistill.printable import printable
 from codistill.recipe import load_config, read_overrides
 from codistill.resume import config_to_go_on
 
@@ -98,7 +99,8 @@ def train(
         raise typer.Exit(130) from None
     print_accuracy(Accuracy(**summary["test_accuracy"]))
     _print_parameters(summary["parameters"])
-    console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {run}")
+    folder = escape(printable(str(run)))
+    console.print(f"{summary['images_per_second']:,.0f} images/s, {summary['seconds']:.0f} s. Run folder: {folder}")
 
 
 def _go_on(run: Path) -> str:

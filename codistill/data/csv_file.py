@@ -15,6 +15,8 @@ from typing import NamedTuple
 from codistill.data.folder_splits import split_called
 from codistill.errors import UserError
 from codistill.pixels.decode import ENDINGS
+from codistill.pixels.forms import Forms, several_forms
+from codistill.printable import printable, printable_list
 
 HOW = "A CSV file needs a first line that names its columns, a column of image files and a column of labels."
 
@@ -36,9 +38,9 @@ class Table(NamedTuple):
 def read_csv(path: Path, label: str | None = None) -> Table:
     """The table of a file. Raises UserError that names the line of what is wrong.
 
-    ``.tsv`` has tabs for commas; ``.csv`` has tabs or semicolons where its first line has them and no comma. A
-    nameless first column of whole numbers is the index of a table of pandas, and left out. Paths may be written with
-    backslashes.
+    ``.tsv`` has tabs for commas; ``.csv`` has tabs or semicolons where its first line has them and no comma, or what a
+    line such as ``sep=;`` before that names, as spreadsheets write it. A nameless first column of whole numbers is the
+    index of a table of pandas, and left out. Paths may be written with backslashes.
 
     label: the column of labels, where the user named it.
     """
@@ -54,19 +56,22 @@ def read_csv(path: Path, label: str | None = None) -> Table:
     if names[0] == "" and all(cells[0].isdecimal() for _, cells in rows):
         names, rows = names[1:], [(number, cells[1:]) for number, cells in rows]
     if len(set(names)) < len(names) or "" in names:
-        raise UserError(f"'{path}' should name each column once: its first line is {', '.join(names)}. {HOW}")
+        raise UserError(f"'{path}' should name each column once: its first line is {printable_list(names)}. {HOW}")
     columns = {name: [cells[place] for _, cells in rows] for place, name in enumerate(names)}
     images = [name for name, cells in columns.items() if _names_an_image(cells[0])]
     if len(images) != 1:
         raise UserError(
-            f"'{path}' should have one column of image files, has {', '.join(images) or 'none'}. Its columns: "
-            f"{', '.join(names)}. Image files end with {', '.join(ENDINGS)}."
+            f"'{path}' should have one column of image files, has {printable_list(images) or 'none'}. Its columns: "
+            f"{printable_list(names)}. Image files end with {', '.join(ENDINGS)}."
         )
     (image,) = images
-    paths = [_file(path.parent, cell) for cell in columns[image]]
+    forms = Forms()
+    paths = [_file(path.parent, cell, forms) for cell in columns[image]]
     for (number, _), cell, file in zip(rows, columns[image], paths, strict=True):
         if not os.path.isfile(file):
-            raise UserError(f"'{path}', line {number}: there is no file '{cell}' (paths are relative to the CSV file).")
+            others = forms.find(file)
+            why = several_forms(others) if others else "paths are relative to the CSV file"
+            raise UserError(f"'{path}', line {number}: there is no file '{printable(cell)}' ({why}).")
     first = _lines_of_images(path, [number for number, _ in rows], columns[image], paths)
     _check_splits(path, {name: cells for name, cells in columns.items() if name != label})
     return Table({**columns, image: paths}, image, first)
@@ -78,8 +83,8 @@ def check_apart(paths: Mapping[str, Path], tables: Mapping[str, Table]) -> None:
         for file, number in tables[other].lines.items():
             if file in tables[one].lines:
                 raise UserError(
-                    f"'{paths[other]}', line {number}: '{file}' is in line {tables[one].lines[file]} of '{paths[one]}' "
-                    "already. Leave one out."
+                    f"'{paths[other]}', line {number}: '{printable(file)}' is in line {tables[one].lines[file]} of "
+                    f"'{paths[one]}' already. Leave one out."
                 )
 
 
@@ -88,7 +93,9 @@ def _lines_of_images(path: Path, numbers: list[int], cells: list[str], files: li
     first: dict[str, int] = {}
     for number, cell, file in zip(numbers, cells, map(os.path.realpath, files), strict=True):
         if file in first:
-            raise UserError(f"'{path}', line {number}: '{cell}' is in line {first[file]} already. Leave one out.")
+            raise UserError(
+                f"'{path}', line {number}: '{printable(cell)}' is in line {first[file]} already. Leave one out."
+            )
         first[file] = number
     return first
 
@@ -103,22 +110,33 @@ def _check_splits(path: Path, columns: dict[str, list[str]]) -> None:
         splits = {split_called(word) for word in words}
         told = "train" in splits and len(splits) > 1 and "" not in splits
         if told or (name.lower() in CALLED_SPLITS and len(words) > 1):
-            some = [word or "nothing" for word in sorted(words)[:SHOWN]] + ["..."] * (len(words) > SHOWN)
+            some = [printable(word) or "nothing" for word in sorted(words)[:SHOWN]] + ["..."] * (len(words) > SHOWN)
             otherwise = "" if told else " If it tells something else, call it otherwise, or name it as data.label."
             raise UserError(
-                f"Column '{name}' of '{path}' tells splits ({', '.join(some)}), but a CSV file is all one. "
+                f"Column '{printable(name)}' of '{path}' tells splits ({', '.join(some)}), but a CSV file is all one. "
                 f"Give a folder with a file for each: train.csv, test.csv.{otherwise}"
             )
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line that is not empty."""
+    """Number and cells of each line that is not empty; of one that goes on in others, for line breaks in quotes, the
+    first's."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = next((line for line in file if line.strip()), "")
-            file.seek(0)
-            reader = csv.reader(file, delimiter=_separator(path, first), strict=True)
-            return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
+            lines = file.readlines()
+            before = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), lines))
+            first = lines[before] if before < len(lines) else ""
+            if named := re.fullmatch(r"sep=([,;\t])", first.strip("\r\n"), re.IGNORECASE):
+                before, separator = before + 1, named[1]
+            else:
+                separator = _separator(path, first)
+            reader = csv.reader(lines[before:], delimiter=separator, strict=True)
+            found, number = [], before + 1
+            for cells in reader:
+                if cells:
+                    found.append((number, [cell.strip() for cell in cells]))
+                number = before + reader.line_num + 1
+            return found
     except UnicodeDecodeError as error:
         raise UserError(f"'{path}' is not text in UTF-8. Save it as UTF-8.") from error
     except csv.Error as error:
@@ -130,16 +148,22 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 def _separator(path: Path, first_line: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
-    bare = re.sub(r'"[^"]*"', "", first_line)  # what is quoted separates nothing
+    bare = re.sub(r'"[^"]*("|$)', "", first_line)  # what is quoted, maybe to a later line, separates nothing
     return next((mark for mark in ",;\t" if mark in bare), ",")
 
 
-def _file(folder: Path, cell: str) -> str:
-    """The absolute path of a file, where / stands for backslashes unless there is a file with them in its name."""
-    file = (folder / cell).absolute()
-    if "\\" in cell and not file.is_file():
-        file = (folder / cell.replace("\\", "/")).absolute()
-    return str(file)
+def _file(folder: Path, cell: str, forms: Forms) -> str:
+    """The absolute path of a file, where / stands for backslashes unless there is a file with them in its name.
+
+    It is that on the disk, where one alone has this name in another Unicode form.
+    """
+    file = str((folder / cell).absolute())
+    if "\\" in cell and not os.path.isfile(file):
+        file = str((folder / cell.replace("\\", "/")).absolute())
+    if os.path.isfile(file):
+        return file
+    others = forms.find(file)
+    return others[0] if len(others) == 1 else file
 
 
 def _names_an_image(cell: str) -> bool:
@@ -147,12 +171,20 @@ def _names_an_image(cell: str) -> bool:
 
 
 def kind_of(cells: Iterable[str]) -> type[int] | type[float] | type[str]:
-    """The kind of number that all cells are; ``str`` where one is none. Empty cells do not count."""
+    """The kind of number that all cells are; ``str`` where one is none. Empty cells do not count.
+
+    Whole numbers beside 1.0 are ``float``: so does pandas write a column of them once a cell of it was empty.
+    """
     given = {cell for cell in cells if cell}
-    for kind in (int, float):
-        try:
-            if given and all(str(kind(cell)) == cell for cell in given):
-                return kind
-        except ValueError:  # a word
-            pass
+    whole = {cell for cell in given if _written_again(cell, int)}
+    if given and all(_written_again(cell, float) for cell in given - whole):
+        return int if whole == given else float
     return str
+
+
+def _written_again(cell: str, kind: type[int] | type[float]) -> bool:
+    """Whether a cell is a number of this kind as Python writes it."""
+    try:
+        return str(kind(cell)) == cell
+    except ValueError:  # a word
+        return False

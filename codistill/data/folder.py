@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from codistill.data.folder_splits import split_of
+from codistill.data.folder_splits import split_of, split_of_path
 from codistill.errors import UserError
 from codistill.nearest import did_you_mean, similar_path
+from codistill.pixels.forms import Forms, several_forms
+from codistill.printable import printable
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}  # of datasets, for single files
 TABLES = (".csv", ".tsv")
@@ -30,6 +32,10 @@ def local_data(name: str) -> Path | None:
     Raises NoSuchData where there is none, UserError where it holds no data, or a file of it was cut off.
     """
     place = os.path.expanduser(name)  # os.path takes names of any length, where Path.exists raises
+    if not os.path.exists(place) and (others := Forms().find(place)):
+        if len(others) > 1:
+            raise UserError(f"Data '{printable(name)}' does not exist: {several_forms(others)}.")
+        (place,) = others
     if not os.path.exists(place):
         is_file = name.lower().endswith(FILE_ENDINGS)
         if not is_file and not name.startswith((".", "/", "~")):
@@ -57,10 +63,17 @@ def similar_data(name: str) -> str:
     return did_you_mean(similar_path(name, lambda path: os.path.isdir(path) or path.lower().endswith(FILE_ENDINGS)))
 
 
-def files_left_out(folder: Path, loaded: Collection[Path]) -> str | None:
-    """The files of a folder of images that are not among the ``loaded`` ones, by their endings, in one sentence."""
+def files_left_out(folder: Path, loaded: Collection[Path], ignored: Collection[str] = ()) -> str | None:
+    """The files of a folder of images that are not among the ``loaded`` ones, by their endings, in one sentence.
+
+    ignored: splits that were meant to be left out.
+    """
     folder = folder.resolve()  # as the paths of what was loaded are
-    left_out = sorted(file for file in set(visible_files(folder)).difference(loaded) if file.name not in METADATA)
+    left_out = sorted(
+        file
+        for file in set(visible_files(folder)).difference(loaded)
+        if file.name not in METADATA and split_of_path(file.relative_to(folder)) not in ignored
+    )
     if not left_out:
         return None
     endings = Counter(file.suffix.lower() for file in left_out).most_common()
@@ -81,7 +94,7 @@ def check_class_folders(loaded: Iterable[Path]) -> None:
     for split in sorted({folder.parent for folder in class_folders}):
         for folder in sorted(path for path in split.iterdir() if path.is_dir() and not _hidden(path.name)):
             if folder.name not in names:  # a class that one split alone lacks is found later, with all such classes
-                raise UserError(f"Class folder '{folder}' holds no image. Put images there, or remove it.")
+                raise UserError(f"Class folder '{readable(folder)}' holds no image. Put images there, or remove it.")
 
 
 def check_one_folder_each(data: Path, loaded: Iterable[Path]) -> None:
@@ -94,11 +107,11 @@ def check_one_folder_each(data: Path, loaded: Iterable[Path]) -> None:
         above.setdefault(class_folder.name, set()).add(class_folder.parent)
     for name, places in sorted(above.items()):
         if len(places) > 1 and not all(split_of(place.name) for place in places):
-            one, other, *_ = (str((place / name).relative_to(data.resolve())) for place in sorted(places))
+            one, other, *_ = (readable((place / name).relative_to(data.resolve())) for place in sorted(places))
             raise UserError(
-                f"Data folder '{data}': '{one}' and '{other}' would be one class, '{name}': an image is of the class "
-                "that the folder it lies in is called. Put images right into class folders, as in cat/1.png or "
-                "train/cat/1.png, and the class folders of a split into one folder."
+                f"Data folder '{data}': '{one}' and '{other}' would be one class, '{printable(name)}': an image is of "
+                "the class that the folder it lies in is called. Put images right into class folders, as in cat/1.png "
+                "or train/cat/1.png, and the class folders of a split into one folder."
             )
 
 
@@ -110,13 +123,17 @@ def beside_folders(loaded: Iterable[Path]) -> Path | None:
 
 
 def readable(file: Path) -> str:
-    """A path in words that can be written, also where its bytes are no text in UTF-8."""
-    return os.fsencode(file).decode("utf-8", "backslashreplace")
+    """A path in words that can be written in a line, also where its bytes are no text in UTF-8."""
+    return printable(str(file))
 
 
 def is_text(file: Path) -> bool:
     """Whether a path can be written in UTF-8, which ``datasets`` needs."""
-    return readable(file) == str(file)
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_links(data: Path) -> None:
@@ -126,8 +143,8 @@ def check_links(data: Path) -> None:
         for folder in (Path(place, name) for name in folders):
             if folder.is_symlink():
                 raise UserError(
-                    f"Folder '{folder}' is a link, which is not followed. Put images there, or remove it; a CSV file "
-                    "may list images behind links."
+                    f"Folder '{readable(folder)}' is a link, which is not followed. Put images there, or remove it; a "
+                    "CSV file may list images behind links."
                 )
 
 
@@ -155,4 +172,4 @@ def _check_whole(file: Path) -> None:
     whole = begin == b"PAR1" and end[-4:] == b"PAR1" if ending == ".parquet" else end == bytes(1024)
     if not whole:
         what = "Parquet file" if ending == ".parquet" else "tar archive"
-        raise UserError(f"'{file}' is no whole {what}. It may have been cut off: copy or download it again.")
+        raise UserError(f"'{readable(file)}' is no whole {what}. It may have been cut off: copy or download it again.")

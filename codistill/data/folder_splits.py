@@ -87,6 +87,11 @@ def split_of(name: str) -> str:
     return next((split for split, pattern in _PATTERNS.items() if pattern.search(name)), "")
 
 
+def split_of_path(path: PurePath) -> str:
+    """The split that the first of its folders, or else the file, is named after; "" if none is."""
+    return next(filter(None, map(split_of, path.parts)), "")
+
+
 def split_called(word: str) -> str:
     """The split of which a word is the whole name, "" if none."""
     return next((split for split, words in _WORDS.items() if word in words), "")

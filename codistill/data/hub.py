@@ -4,6 +4,7 @@ The image column and the label column are found by their types. Images are decod
 that cannot be read is named, and kept by ``codistill.data.cache``.
 """
 
+import copy
 import io
 import itertools
 import logging
@@ -20,7 +21,8 @@ from torch import Tensor
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, digest, state_of_files
 from codistill.data.class_names import first_other_name
-from codistill.data.columns import image_column, label_column, label_columns, no_labels, sorted_values
+from codistill.data.classes import too_few_classes, warning_of_unlabelled
+from codistill.data.columns import image_column, label_column, label_columns, no_labels
 from codistill.data.folder import (
     NoSuchData,
     beside_folders,
@@ -31,13 +33,16 @@ from codistill.data.folder import (
     readable,
     similar_data,
 )
+from codistill.data.folder_splits import split_of
 from codistill.data.images import gather
 from codistill.data.images import resize as resized
+from codistill.data.labels import read_labels
 from codistill.data.local import SPLITS, Local, explained, known_splits, load_local, of_a_folder
-from codistill.data.source import Progress, Source
+from codistill.data.source import Progress, Source, leave_out
 from codistill.data.split import Rows
 from codistill.errors import UserError, unknown
 from codistill.pixels.decode import decode
+from codistill.printable import printable
 
 SHOWN = 10  # images that cannot be decoded
 
@@ -53,11 +58,17 @@ class HubData(Source):
     """One data set of ``datasets``.
 
     label: the label column, where there are several. cache: keep decoded images on disk, else only in memory.
-    progress: told while images are decoded.
+    progress: told while images are decoded. ignore_splits: are left out, and none of their labels read.
     """
 
     def __init__(
-        self, name: str, label: str | None = None, *, cache: bool = True, progress: Progress | None = None
+        self,
+        name: str,
+        label: str | None = None,
+        *,
+        cache: bool = True,
+        progress: Progress | None = None,
+        ignore_splits: Sequence[str] = (),
     ) -> None:
         import datasets  # imported here: it takes a second, and the embedded data does not need it
 
@@ -66,9 +77,12 @@ class HubData(Source):
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
         self._name, self._cache, self._progress = name, cache, progress
         self._path = local_data(name)
-        loaded = Local(_from_hub(name), []) if self._path is None else load_local(self._path, name, label)
-        self._files, self._lines = loaded.files, loaded.lines
-        self._splits = known_splits(loaded.splits, name)
+        if self._path is None:
+            loaded = Local(_from_hub(name), [], ignore_splits)
+        else:
+            loaded = load_local(self._path, name, label, ignore_splits)
+        self._files, self._lines, self._ignored = loaded.files, loaded.lines, ignore_splits
+        self._splits = known_splits(loaded.splits, name, loaded.to_ignore)
         if left_out := [split for split in loaded.splits if not any(split in names for names in SPLITS.values())]:
             self.warnings = (f"Splits of data '{name}' that are not used: {', '.join(left_out)}.",)
         features = self._splits["train"].features
@@ -82,7 +96,11 @@ class HubData(Source):
         self._splits = {
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
+        self._earlier = False
         self.class_names, self._labels = self._read_labels(self._label)
+        counts = np.bincount(np.concatenate([*self._labels.values()]), minlength=len(self.class_names))
+        if told := warning_of_unlabelled(self.class_names, counts.tolist()):
+            self.warnings += (told,)
         if self._path is not None and self._class_folders:
             self.warnings += self._check_folder(self._path)
 
@@ -160,38 +178,46 @@ class HubData(Source):
                 if found[label] not in (-1, superclass):
                     raise UserError(
                         f"Data '{self._name}': column '{column}' (data.superclass) should hold one superclass for each "
-                        f"class, but class '{self.class_names[label]}' has images of both '{names[found[label]]}' and "
-                        f"'{names[superclass]}'."
+                        f"class, but class '{printable(self.class_names[label])}' has images of both "
+                        f"'{printable(names[found[label]])}' and '{printable(names[superclass])}'."
                     )
                 found[label] = superclass
         return found
 
+    def as_earlier(self) -> "HubData | None":
+        other = copy.copy(self)
+        other._earlier = True
+        other.class_names, other._labels = other._read_labels(self._label)
+        return None if other.class_names == self.class_names else other
+
     def _read_labels(self, column: str) -> tuple[tuple[str, ...], dict[str, Rows]]:
-        """A column's names, given (ClassLabel) or found (sorted values of all splits), and its labels by split."""
+        """A column's names, given (ClassLabel) or found, and its labels by split."""
         import datasets
 
-        raw = {split: rows.with_format(None)[column][:] for split, rows in self._splits.items()}
-        if self._class_folders and any(None in cells for cells in raw.values()):
+        cells = {split: rows.with_format(None)[column][:] for split, rows in self._splits.items()}
+        if self._class_folders and any(None in own for own in cells.values()):
             raise self._no_labels()  # the folders of images are splits
-        kind = self._splits["train"].features[column]
-        named = isinstance(kind, datasets.ClassLabel)
-        values = list(range(len(kind.names))) if named else sorted_values(self._name, raw)
-        index = {value: label for label, value in enumerate(values)}
-        labels = {split: self._encode(split, cells, index) for split, cells in raw.items()}
-        return tuple(kind.names) if named else tuple(map(str, values)), labels
+        rows = self._splits["train"]
+        kind = rows.features[column]
+        table = kind.names if isinstance(kind, datasets.ClassLabel) else None
+        of_folders = rows.info.builder_name == "imagefolder"
+        return read_labels(self._name, cells, table, self._row, folders=of_folders, earlier=self._earlier)
 
     def _check_columns(self) -> None:
         """Splits that were saved one by one may number other classes, or lack a column."""
+        import datasets
+
         expected = {column: self._splits["train"].features[column] for column in (self._image, self._label)}
         for split, rows in self._splits.items():
             for column, kind in expected.items():
+                empty = column == self._label and rows.features.get(column) == datasets.Value("null")  # told as such
                 own = rows.features.get(column)
-                if own != kind:
+                if own != kind and not empty:
                     differs = first_other_name(*(getattr(one, "names", None) or () for one in (own, kind)))
                     raise UserError(
                         f"Data '{self._name}': column '{column}' of split '{split}' is not of the same kind, or not "
-                        f"with the same class names, as that of train{differs}. Save the splits "
-                        "alike."
+                        f"with the same class names, as that of train{differs}. Save the splits alike. "
+                        f"{leave_out(split)}"
                     )
 
     def _files_of_splits(self) -> list[list[Path]]:
@@ -202,7 +228,14 @@ class HubData(Source):
         return [[Path(cell["path"]) for cell in rows[self._image][:]] for rows in undecoded]
 
     def _no_labels(self) -> UserError:
-        beside = beside_folders(itertools.chain.from_iterable(self._files_of_splits()))
+        files = [*itertools.chain.from_iterable(self._files_of_splits())]
+        folders = {file.parent for file in files}
+        names = {folder.name for folder in folders}
+        if self._path is not None and len(names) == 1 and self._path.resolve() not in folders:
+            (name,) = names
+            if not split_of(name) or all(split_of(folder.parent.name) for folder in folders):
+                return too_few_classes([name])
+        beside = beside_folders(files)
         if beside is None or self._path is None:
             return no_labels(self._name)
         return no_labels(self._name, str(Path(self._name, beside.relative_to(self._path.resolve()))))
@@ -221,18 +254,7 @@ class HubData(Source):
         if {file.parent.name for file in loaded} == set(self.class_names):  # else labels come from a file
             for files in by_split:
                 check_one_folder_each(folder, files)
-        return tuple(filter(None, [files_left_out(folder, loaded)]))
-
-    def _encode(self, split: str, cells: list[Any], index: dict[Any, int]) -> Rows:
-        for row, cell in enumerate(cells):
-            if cell is None and split in self._lines:
-                raise UserError(f"{self._row(split, row)}: there is no label. Give the image one, or remove the line.")
-            if cell not in index:
-                raise UserError(
-                    f"{self._row(split, row)}: the label {cell!r} is none of the {len(index)} classes. Correct it, or "
-                    "remove the row."
-                )
-        return np.array([index[cell] for cell in cells], dtype=np.int64)
+        return tuple(filter(None, [files_left_out(folder, loaded, self._ignored)]))
 
     def _row(self, split: str, row: int) -> str:
         """Where a row is, for errors."""
@@ -267,5 +289,5 @@ def _decode(cell: dict[str, Any] | None, place: str) -> np.ndarray[Any, np.dtype
     try:
         return decode(io.BytesIO(cell["bytes"]) if cell.get("bytes") is not None else str(path))
     except ValueError as error:
-        named = f" ({path})" if path else ""
+        named = f" ({printable(path)})" if path else ""
         raise UserError(f"{place}{named}: the image cannot be decoded: {error}. Replace it or remove it.") from error

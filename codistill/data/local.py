@@ -26,10 +26,13 @@ from codistill.data.folder import (
     visible_files,
 )
 from codistill.data.folder_splits import check_small_letters, patterns_by_split
+from codistill.data.source import leave_out, without
 from codistill.errors import UserError, first_line
-from codistill.pixels.decode import ENDINGS
+from codistill.pixels.decode import ENDINGS, is_image
+from codistill.printable import printable_list
 
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}  # and their names
+_FIRST = 10  # rows that tell what a column of bytes holds
 _HOW = {
     ".tar": "A WebDataset shard holds files such as 1.jpg and 1.cls for each image, with the same endings for all; "
     '.cls is a whole number, words go into 1.json as {"label": "cat"}.',
@@ -45,6 +48,7 @@ class Local(NamedTuple):
 
     splits: Mapping[str, Any]  # datasets.Dataset
     files: Iterable[Path]  # all that the pixels depend on
+    to_ignore: Sequence[str] = ()  # splits that are still among them, and are not asked for
     class_folders: bool = False
     lines: Mapping[str, Sequence[str]] = {}  # of each row, by split, where a person wrote them
 
@@ -70,10 +74,11 @@ def of_a_folder(splits: Mapping[str, Any]) -> bool:
     return any(re.fullmatch("[0-9a-f]{16}", place) for place in places)
 
 
-def load_local(path: Path, name: str, label: str | None = None) -> Local:
+def load_local(path: Path, name: str, label: str | None = None, ignored: Sequence[str] = ()) -> Local:
     """A folder or a file, which the user calls ``name``. Raises UserError for what cannot be read.
 
-    label: the column of labels, where the user named it.
+    label: the column of labels, where the user named it. ignored: splits that are not read, as far as they have files
+    of their own.
     """
     import datasets
 
@@ -81,37 +86,44 @@ def load_local(path: Path, name: str, label: str | None = None) -> Local:
     cache = local_cache()
     if path.is_file():
         if path.suffix.lower() in TABLES:
-            return _from_tables({"train": path}, label)
+            return _from_tables(without({"train": path}, ignored, name), label)
         builder, file = BUILDERS[path.suffix.lower()], str(path)
         loaded = explained(
             lambda: datasets.load_dataset(builder, data_files={"train": file}, cache_dir=cache), path, name
         )
-        return Local(_flat(loaded), [path])
+        return Local(_flat(loaded), [path], ignored)
     files = list(visible_files(path))
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         saved = explained(lambda: datasets.load_from_disk(str(path)), path, name)
         splits = saved if isinstance(saved, dict) else {"train": saved}
-        return Local({split: _with_images(rows) for split, rows in splits.items()}, files)
+        return Local({split: _with_images(rows) for split, rows in splits.items()}, files, ignored)
     tables = _tables(path)
     if "train" in tables:
-        return _from_tables(tables, label)
+        return _from_tables(without(tables, ignored, name), label)
     check_links(path)
     only_images = not any(file.suffix.lower() in FILE_ENDINGS or file.name in METADATA for file in files)
     if not only_images:
         check_small_letters(path, (file for file in files if _is_read(file)))
         check_names_of_files(files)
     patterns = patterns_by_split(path, files) if only_images else None
+    if ignored:
+        patterns = patterns or _patterns(path)
+        if set(ignored) <= set(patterns):
+            patterns, ignored = without(patterns, ignored, name), ()
     loaded = explained(lambda: datasets.load_dataset(str(path), data_files=patterns, cache_dir=cache), path, name)
     builder = next(iter(loaded.values())).info.builder_name
     if builder == "csv":
         raise UserError(
             f"Data folder '{name}' holds CSV files, none of them train.csv. Give the file that lists the images."
         )
-    return Local(_flat(loaded), files, class_folders=builder == "imagefolder")
+    return Local(_flat(loaded), files, ignored, class_folders=builder == "imagefolder")
 
 
-def known_splits(splits: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Rows of train, validation and test, whichever of its names a split has. Raises UserError for two of one kind."""
+def known_splits(splits: Mapping[str, Any], name: str, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """Rows of train, validation and test, whichever of its names a split has, but for those that are ``ignored``.
+
+    Raises UserError for two of one kind.
+    """
     found = {}
     for split, names in SPLITS.items():
         own = [given for given in names if given in splits]
@@ -119,9 +131,20 @@ def known_splits(splits: Mapping[str, Any], name: str) -> dict[str, Any]:
             raise UserError(f"Data '{name}' has the splits '{own[0]}' and '{own[1]}', which both validate. Leave one.")
         if own:
             found[split] = splits[own[0]]
+    found = without(found, ignored, name)
     if "train" not in found:
         raise UserError(f"Data '{name}' has no split 'train'. Its splits: {', '.join(splits)}.")
     return found
+
+
+def _patterns(folder: Path) -> dict[str, list[str]]:
+    """Of the files of each split, as ``datasets`` finds them by their names."""
+    from datasets.data_files import EmptyDatasetError, get_data_patterns
+
+    try:
+        return dict(get_data_patterns(str(folder)))
+    except EmptyDatasetError:
+        return {}
 
 
 def _is_read(file: Path) -> bool:
@@ -149,8 +172,8 @@ def _from_tables(paths: Mapping[str, Path], label: str | None) -> Local:
     for split, table in tables.items():
         if list(table.columns) != names:
             raise UserError(
-                f"'{paths[split]}' has the columns {', '.join(table.columns)}, and '{paths['train']}' has "
-                f"{', '.join(names)}: give all of them the same."
+                f"'{paths[split]}' has the columns {printable_list(table.columns)}, and '{paths['train']}' has "
+                f"{printable_list(names)}: give all of them the same. {leave_out(split)}"
             )
     check_apart(paths, tables)
     kinds = {name: kind_of(cell for table in tables.values() for cell in table.columns[name]) for name in names}
@@ -172,7 +195,7 @@ def _flat(splits: Mapping[str, Any]) -> dict[str, Any]:
     flat = {}
     for split, rows in splits.items():
         rows = rows.remove_columns([name for name in places if name in rows.column_names])
-        flat[split] = _with_images(rows).flatten()
+        flat[split] = _with_images(_with_images(rows).flatten())  # bytes among other fields are found once flat
     return flat
 
 
@@ -185,13 +208,25 @@ def _with_images(rows: Any) -> Any:
 
     if any(isinstance(kind, datasets.Image) for kind in rows.features.values()):
         return rows
+    candidates = []
     for name, kind in rows.features.items():
         fields = kind if isinstance(kind, dict) and set(kind) <= {"bytes", "path"} else {"bytes": kind}
         content = fields.get("bytes")
         if isinstance(content, datasets.Value) and content.dtype in ("binary", "large_binary"):
-            with suppress(ValueError, TypeError, NotImplementedError):  # a path that is no text: not what is meant
-                rows = rows.cast_column(name, datasets.Image())
+            candidates.append(name)
+    if len(candidates) > 1:  # labels may be bytes, too
+        candidates = [name for name in candidates if _holds_images(rows, name)]
+    for name in candidates:
+        with suppress(ValueError, TypeError, NotImplementedError):  # a path that is no text: not what is meant
+            rows = rows.cast_column(name, datasets.Image())
     return rows
+
+
+def _holds_images(rows: Any, column: str) -> bool:
+    """Whether the first cells of a column of bytes hold an image: one of them may be damaged."""
+    cells = rows.select_columns(column)[:_FIRST][column]
+    contents = (cell["bytes"] if isinstance(cell, dict) else cell for cell in cells)
+    return any(content is not None and is_image(content) for content in contents)
 
 
 def _of_data(error: OSError, path: Path) -> bool:

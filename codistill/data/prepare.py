@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from codistill.data.classes import NO_LABEL, too_few_classes
 from codistill.data.images import SMALLEST, Images, Splits
-from codistill.data.source import Part, Source, whole
+from codistill.data.source import Part, Source, leave_out, whole
 from codistill.data.split import Rows, choose_classes, per_class_subset, stratified_split
 from codistill.data.telltales import as_one_reads_it
 from codistill.errors import UserError
@@ -74,13 +75,20 @@ def place_of(images: Images, row: int, source: Source) -> str:
     return source.place(images.origin.split, int(images.origin.rows[row]))
 
 
-def test_origin(source: Source, share: float) -> str:
-    """Where the test images of ``prepare`` come from, in words; ``share`` is its ``test``."""
+def test_origin(source: Source, share: float, ignored: Sequence[str]) -> str:
+    """Where the test images of ``prepare`` come from, in words; ``share`` is its ``test``.
+
+    ignored: splits that the source has, and that are left out of it.
+    """
     if "test" in source.splits:
         return "the data's test split"
     if "validation" in source.splits:
-        return "the data's validation split, for it has no test split"
-    return f"{share:.0%} of train, held out, for the data has no other split"
+        why = "its test split is left out" if "test" in ignored else "it has no test split"
+        return f"the data's validation split, for {why}"
+    why = "the data has no other split"
+    if ignored:
+        why = f"the data's {' and '.join(ignored)} split{'s are' if len(ignored) > 1 else ' is'} left out"
+    return f"{share:.0%} of train, held out, for {why}"
 
 
 def superclasses(source: Source, column: str, *, classes: int | None = None, seed: int = 0) -> list[int]:
@@ -96,7 +104,7 @@ def _chosen(source: Source, classes: int | None, seed: int) -> Rows:
     chosen = np.arange(num_classes) if classes is None else choose_classes(num_classes, classes, seed)
     present = np.intersect1d(chosen, source.labels("train"))
     if len(present) < 2:
-        raise UserError(f"Classifying needs images of at least two classes; train has images of {len(present)}.")
+        raise too_few_classes([source.class_names[label] for label in present])
     return chosen
 
 
@@ -121,9 +129,13 @@ def _check_same_classes(source: Source) -> None:
         if missing:
             names = ", ".join(repr(source.class_names[label]) for label in missing[:SHOWN])
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            hints = [_other_spelling(source.class_names, missing, sorted(labels))]
+            if NO_LABEL in [source.class_names[label] for label in missing]:
+                hints.append(f" If {NO_LABEL} means that an image has no label, remove these rows.")
+            if split != "train":
+                hints.append(f" {leave_out(split)}")
             raise UserError(
-                f"Split '{split}' has no image of {len(missing)} of the classes: {names}{more}."
-                f"{_other_spelling(source.class_names, missing, sorted(labels))}"
+                f"Split '{split}' has no image of {len(missing)} of the classes: {names}{more}.{''.join(hints)}"
             )
 
 

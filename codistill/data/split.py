@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codistill.errors import UserError
+from codistill.printable import printable
 
 Rows = NDArray[np.int64]
 
@@ -60,4 +61,4 @@ def per_class_subset(labels: Rows, per_class: int, seed: int, names: Sequence[st
 
 
 def _name(label: int, names: Sequence[str]) -> str:
-    return f"'{names[label]}'" if names else str(label)
+    return f"'{printable(names[label])}'" if names else str(label)

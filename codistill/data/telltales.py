@@ -11,6 +11,7 @@ import torch
 
 from codistill.data.cache_entry import digest
 from codistill.data.images import Images, Splits, chunks
+from codistill.printable import printable
 
 IMBALANCED = 5  # times as many images of one class as of another
 SAMPLE = 200
@@ -27,8 +28,9 @@ def imbalance(images: Images) -> str | None:
     if counts[most] < IMBALANCED * counts[least]:
         return None
     return (
-        f"The training images are imbalanced: class '{images.class_names[most]}' has {counts[most]:,}, class "
-        f"'{images.class_names[least]}' {counts[least]:,}. order=balanced shows all classes equally often."
+        f"The training images are imbalanced: class '{printable(images.class_names[most])}' has {counts[most]:,}, "
+        f"class '{printable(images.class_names[least])}' {counts[least]:,}. order=balanced shows all classes equally "
+        "often."
     )
 
 
@@ -41,10 +43,10 @@ def names_alike(class_names: Sequence[str]) -> str | None:
     groups = [names for names in alike.values() if len(names) > 1]
     if not groups:
         return None
-    shown = "; ".join(" and ".join(map(repr, names)) for names in groups[:SHOWN])
+    some = "; ".join(" and ".join(_apart(names)) for names in groups[:SHOWN])
     more = f"; {len(groups) - SHOWN:,} more" if len(groups) > SHOWN else ""
     return (
-        f"Classes whose names differ only in case, spaces or Unicode form are told apart: {shown}{more}. If they are "
+        f"Classes whose names differ only in case, spaces or Unicode form are told apart: {some}{more}. If they are "
         "one class, give it one name."
     )
 
@@ -54,11 +56,17 @@ def as_one_reads_it(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).split())
 
 
+def _apart(names: Sequence[str]) -> list[str]:
+    """Names in quotes, so that one sees how they differ: with accents as codes where they look the same."""
+    look_the_same = len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
+    return [ascii(name) if look_the_same else repr(name) for name in names]
+
+
 def some_names(class_names: Sequence[str]) -> str:
     """The first classes, by which one sees whether they are those that were meant."""
-    words = [" ".join(name.split()) for name in class_names[:SHOWN]]  # in one line
-    shown = [word if len(word) <= LONGEST else f"{word[: LONGEST - 3]}..." for word in words]
-    return ", ".join([*shown, "..."] if len(class_names) > SHOWN else shown)
+    words = [printable(name) for name in class_names[:SHOWN]]
+    short = [word if len(word) <= LONGEST else f"{word[: LONGEST - 3]}..." for word in words]
+    return ", ".join([*short, "..."] if len(class_names) > SHOWN else short)
 
 
 def is_grey(images: Images) -> bool:

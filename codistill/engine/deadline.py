@@ -111,6 +111,7 @@ class InTime:
         if done < horizon.burn_in_epochs:
             fit = epochs_that_fit(left - self._testing * an_epoch, done, an_epoch, later, horizon.burn_in)
         else:
+            an_epoch = later if done == horizon.burn_in_epochs and horizon.burn_in else an_epoch
             fit = max(0.0, left / an_epoch - self._testing)
         # Clocks differ: the main process decides.
         epochs = self._runtime.processes.on_main(lambda: epochs_in_time(done, horizon.epochs, fit, self._least))

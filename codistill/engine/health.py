@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from codistill.engine.glance import Glance
+from codistill.printable import printable
 
 FEWEST_IMAGES = 100  # n images of width D look alike by chance: CKA of Gaussian noise is about D / (n + D)
 FIRST_STEPS = 50  # until batch norm's running means keep up with the weights, answers tell nothing: 30 steps were seen
@@ -76,8 +77,8 @@ class Health:
             given = seen.answers[name]
             if (answer := constant_answer(given, labels)) is not None:
                 found[f"constant {name}"] = (
-                    f"student '{name}' answers '{self._class_names[answer]}' for {int((given == answer).sum()):,} of "
-                    f"{len(labels):,} validation images. {_MEND}"
+                    f"student '{name}' answers '{printable(self._class_names[answer])}' for "
+                    f"{int((given == answer).sum()):,} of {len(labels):,} validation images. {_MEND}"
                 )
         return found
 

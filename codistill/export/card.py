@@ -6,6 +6,8 @@ The code in a card is run by tests, in the export's folder.
 from collections.abc import Mapping
 from typing import Any
 
+from codistill.printable import printable, printable_list
+
 _READ_IMAGE = """\
 facts = json.load(open("export.json", encoding="utf-8"))
 height, width = facts["image_size"]
@@ -74,9 +76,9 @@ def card(facts: Mapping[str, Any]) -> str:
     """README.md, from what is in export.json."""
     run, accuracy = facts["run"], facts["test_accuracy"]
     classes, (height, width) = facts["class_names"], facts["image_size"]
-    named = ", ".join(classes[:_SHOWN_CLASSES]) + (", ..." if len(classes) > _SHOWN_CLASSES else "")
+    named = printable_list(classes[:_SHOWN_CLASSES]) + (", ..." if len(classes) > _SHOWN_CLASSES else "")
     sections = [
-        f"# {run['name']}: {facts['student']}\n\n"
+        f"# {printable(run['name'])}: {facts['student']}\n\n"
         f"A classifier of {width}x{height} images into {len(classes)} classes ({named}), "
         f"{facts['parameters']:,} parameters, exported from a run of codistill as {_format(facts)}. "
         f"It is {_which(facts)}: {facts['chosen']}. "

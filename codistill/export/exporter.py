@@ -29,7 +29,7 @@ from codistill.export.latency import in_turn
 from codistill.export.network import Deployed, network_of
 from codistill.export.parity import Measured, measure
 from codistill.export.plain import Plain, plain
-from codistill.export.reader import FACTS, FORMATS, Export, is_export, read_export
+from codistill.export.reader import FACTS, FORMATS, Export, digest_of_input, is_export, read_export
 from codistill.export.runtimes import open_network, open_onnx
 from codistill.export.which import BEST, ENSEMBLE, LAST, TEACHER, Chosen, choose_student
 from codistill.export.write import import_onnx, write_onnx, write_program, write_safetensors
@@ -67,7 +67,7 @@ def write_export(
         }
         _write(temporary, network, experiment, chosen.name, facts)
         file = temporary / FORMATS[to]
-        facts |= {"sha256": sha256_of(file), "bytes": file.stat().st_size}
+        facts |= {"sha256": sha256_of(file), "input_sha256": digest_of_input(facts), "bytes": file.stat().st_size}
         measured = measure(network, open_network(Export(temporary, facts), trust=True), experiment.test)
         if quantize is None and not measured.same:
             raise UserError(_difference(to, measured))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from codistill.pixels.decode import ENDINGS
+from codistill.pixels.forms import Forms, all_forms, several_forms
 
 
 def image_paths(arguments: Iterable[str], standard_input: TextIO, missing: Callable[[str, str], None]) -> Iterator[str]:
@@ -13,16 +14,20 @@ def image_paths(arguments: Iterable[str], standard_input: TextIO, missing: Calla
 
     ``missing`` is told what names no image, and why. Lines of standard input are taken as they come.
     """
+    forms = Forms()
     for argument in arguments:
         if argument == "-":
             for line in standard_input:
                 if path := line.rstrip("\r\n"):
-                    yield from _expanded(path, missing)
+                    yield from _expanded(path, forms, missing)
         else:
-            yield from _expanded(argument, missing)
+            yield from _expanded(argument, forms, missing)
 
 
-def _expanded(name: str, missing: Callable[[str, str], None]) -> Iterator[str]:
+def _expanded(name: str, forms: Forms, missing: Callable[[str, str], None]) -> Iterator[str]:
+    others = forms.find(name)
+    if len(others) == 1:
+        (name,) = others
     if os.path.isdir(name):
         found = list(_images_below(name))
         if not found:
@@ -31,12 +36,13 @@ def _expanded(name: str, missing: Callable[[str, str], None]) -> Iterator[str]:
     elif os.path.exists(name):  # before patterns: a file may have brackets in its name
         yield name
     elif glob.has_magic(name):
-        matches = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
+        all_matches = {path for form in all_forms(name) for path in glob.glob(form, recursive=True)}
+        matches = sorted(path for path in all_matches if os.path.isfile(path))
         if not matches:
             missing(name, "no file matches")
         yield from matches
     else:
-        missing(name, "there is no such file")
+        missing(name, f"there is no such file, and {several_forms(others)}" if others else "there is no such file")
 
 
 def _images_below(folder: str) -> Iterator[str]:

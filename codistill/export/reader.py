@@ -7,7 +7,9 @@ model.onnx         the network as an ONNX graph
 README.md          the model card
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,18 @@ def read_export(folder: str | Path) -> Export:
         raise UserError(f"'{folder / FACTS}' has format '{facts['format']}'. Known: {', '.join(FORMATS)}.")
     export = Export(folder, facts)
     check_file(export.file, facts["sha256"], FACTS, "Export again.")
+    if facts.get("input_sha256") not in (None, digest_of_input(facts)):  # earlier exports have none
+        raise UserError(
+            f"'{folder / FACTS}' was altered: its class names, image size or preprocessing are not those of the "
+            "network. Put them back as they were, or export again."
+        )
     return export
+
+
+def digest_of_input(facts: Mapping[str, Any]) -> str:
+    """SHA-256 of what decides which pixels the network is given, and what its outputs are called."""
+    decides = [facts[key] for key in ("class_names", "image_size", "preprocessing")]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 def check_file(path: Path, sha256: str, record: str, mend: str) -> None:

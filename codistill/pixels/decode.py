@@ -3,6 +3,7 @@
 - It is turned upright as its EXIF orientation says: cameras store what the sensor saw and leave turning to the viewer.
 - Transparent parts show white: the colour stored beneath them is arbitrary, and nobody sees it.
 - Grey becomes three equal channels, 16 bits become their upper 8, of an animation the first frame is taken.
+- Colour profiles (ICC) are passed over, as torchvision and timm do: the numbers in the file are the pixels.
 - A file that ends early, and one that declares more pixels than Pillow's limit, are errors.
 """
 
@@ -34,6 +35,17 @@ def decode(file: str | BytesIO) -> NDArray[np.uint8]:
         raise ValueError(f"it is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # a damaged file can raise anything in Pillow's readers
         raise ValueError(str(error).rstrip(".") or type(error).__name__) from error
+
+
+def is_image(content: bytes) -> bool:
+    """Whether the bytes begin as a file of ``FORMATS`` does. What follows may be damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(BytesIO(content), formats=FORMATS).close()
+    except Exception as error:  # as above
+        return not isinstance(error, UnidentifiedImageError)
+    return True
 
 
 def _check_size(width: int, height: int) -> None:

@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from codistill import run_files
+from codistill.printable import printable
 from codistill.report.compare import Row, mean_and_deviation
 
 Analysis = dict[str, Any]
@@ -116,7 +117,7 @@ def weakest_classes(analyses: Sequence[Analysis]) -> Table | None:
             if images and fmean(of_class) < 100
         ]
         for place, (_, told, name, images, other) in enumerate(sorted(own, key=lambda line: line[0])[:MOST_CLASSES]):
-            cells.append(["" if place else student, name, told, f"{images:,}", other])
+            cells.append(["" if place else student, printable(name), told, f"{images:,}", other])
     return (["least often right", "class", "right %", "images", "most taken for"], cells) if cells else None
 
 
@@ -127,7 +128,7 @@ def _taken_for(voices: Sequence[dict[str, Any]], class_names: Sequence[str]) -> 
         found = [voice["class_taken_for"][number] for voice in voices if "class_taken_for" in voice]
         if known := [pair for pair in found if pair is not None]:
             other, images = max(known, key=lambda pair: pair[1])
-            told[number] = f"{class_names[other]} ({images:,})"
+            told[number] = f"{printable(class_names[other])} ({images:,})"
     return told
 
 
@@ -136,7 +137,7 @@ def no_better_than_one_answer(analyses: Sequence[Analysis]) -> str | None:
     first = analyses[0]
     most = max(first["class_images"])
     share = 100 * most / sum(first["class_images"])
-    name = first["class_names"][first["class_images"].index(most)]
+    name = printable(first["class_names"][first["class_images"].index(most)])
     means = {of: fmean(analysis["students"][of]["accuracy"] for analysis in analyses) for of in first["students"]}
     told = ", ".join(f"{student} {mean:.2f} %" for student, mean in means.items() if mean <= share + HARDLY_BETTER)
     return (

@@ -10,6 +10,7 @@ import yaml
 
 from codistill import run_files
 from codistill.errors import UserError
+from codistill.printable import printable
 from codistill.report.terms import comparable, differing, flatten, shown, terms_of, weights_alone
 
 ALONE = "independent"  # the method in which nobody teaches: the control
@@ -186,13 +187,13 @@ def _accuracies(tests: Sequence[Mapping[str, Any] | None], students: Mapping[str
 def _names(groups: Sequence[Sequence[tuple[Path, int]]]) -> list[str]:
     """A name for each group of (run, seed): what its folders are called without the seed; no two are alike."""
     short = [_name(group) for group in groups]
-    above = [group[0][0].resolve().parent.name for group in groups]
+    above = [printable(group[0][0].resolve().parent.name) for group in groups]
     names = [f"{a}/{name}" if short.count(name) > 1 else name for a, name in zip(above, short, strict=True)]
     return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def _name(group: Sequence[tuple[Path, int]]) -> str:
-    folders = [(_TIME.sub("", run.resolve().name), seed) for run, seed in group]
+    folders = [(_TIME.sub("", printable(run.resolve().name)), seed) for run, seed in group]
     stems = [re.sub(rf"[-_.]?seed[-_=]?{seed}$", "", name) or name for name, seed in folders]
     if len(set(stems)) > 1:  # a0, a1 are called a; but resnet20 of seed 0 is no resnet2
         numbered = [re.sub(rf"[-_.]?(?<!\d){seed}$", "", name) or name for name, seed in folders]

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from codistill.printable import printable
 from codistill.report.palette import INK, LIGHT, MUTED, RULE, with_variables
 
 WIDTH, HEIGHT = 5.0, 3.2  # inches of 72 pixels
@@ -95,6 +96,7 @@ def draw(
 
 def short(name: str, longest: int = LONGEST) -> str:
     """A name that fits. What tells names apart is often at their ends, so the middle goes."""
+    name = printable(name)
     if len(name) <= longest:
         return name
     end = (longest - 1) // 2

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codistill.printable import printable
 from codistill.report.palette import series
 from codistill.report.story import Story
 
@@ -115,7 +116,7 @@ def _answers(story: Story, row: int) -> list[str]:
 
 def _class(story: Story, label: int) -> str:
     names = story.analysis["class_names"] if story.analysis else []
-    return str(names[label]) if 0 <= label < len(names) else str(label)
+    return printable(str(names[label])) if 0 <= label < len(names) else str(label)
 
 
 def _range(maps: list[NDArray[np.floating]]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from codistill import __version__
 from codistill.errors import UserError
+from codistill.printable import printable, printable_lines
 from codistill.report import palette
 from codistill.report.compare import Row
 from codistill.report.drawing import Figure
@@ -24,6 +25,7 @@ TEMPLATES = Environment(
     loader=PackageLoader("codistill.report"),
     autoescape=select_autoescape(default=True, default_for_string=True),  # names are written by others
     undefined=StrictUndefined,
+    finalize=lambda value: printable_lines(value) if type(value) is str else value,
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -53,7 +55,7 @@ def make_page(folder: Path, refresh: int | None = None) -> Page:
     script = _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = TEMPLATES.get_template("page.html.jinja").render(
-        title=folder.resolve().name,
+        title=printable(folder.resolve().name),
         top=top,
         told=told,
         stories=stories,

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from codistill.printable import printable
 from codistill.report.compare import Comparison
 from codistill.report.controls import role
 from codistill.report.differences import Difference, differences, measures, students_of
@@ -54,7 +55,8 @@ def to_csv(comparison: Comparison, against: str | None = None) -> str:
                     "std": statistics.stdev(values) if len(values) > 1 else "",
                     "values": _joined(values),
                 }
-                writer.writerow({**of_row, **accuracy, **_difference(found.get((row.name, measure)))})
+                line = {**of_row, **accuracy, **_difference(found.get((row.name, measure)))}
+                writer.writerow({key: printable(cell) if isinstance(cell, str) else cell for key, cell in line.items()})
     return text.getvalue()
 
 

@@ -12,6 +12,7 @@ from codistill import run_files
 from codistill.analysis.raw import Raw, read_raw, read_tensors
 from codistill.errors import UserError
 from codistill.nearest import did_you_mean, similar_path
+from codistill.printable import printable
 from codistill.report.compare import ALONE
 
 Arrays = dict[str, NDArray[Any]]
@@ -75,7 +76,7 @@ def read_story(run: Path) -> Story:
     summary = run_files.read_summary(run) if finished else None
     return Story(
         run,
-        run.resolve().name,
+        printable(run.resolve().name),
         run_files.read_config(run),
         [line for line in metrics if line["kind"] == "epoch" and isinstance(line.get("losses"), dict)],
         metrics[-1] if metrics else None,

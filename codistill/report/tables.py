@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
+from codistill.printable import printable
 from codistill.report.compare import Block, Comparison, Row, mean_and_deviation
 from codistill.report.controls import role
 from codistill.report.differences import Difference, Measure, differences, measures, students_of
@@ -68,7 +69,7 @@ def latex(found: Sequence[Table]) -> str:
 
 def escape_latex(text: str) -> str:
     r"""Text as LaTeX shows it: its special characters as commands, ``±`` and minus signs as mathematics."""
-    escaped = re.sub(r"[\\{}$&#%_^~<>|±]|(?<![\w.])-(?=\d)", lambda match: _LATEX[match[0]], text)
+    escaped = re.sub(r"[\\{}$&#%_^~<>|±]|(?<![\w.])-(?=\d)", lambda match: _LATEX[match[0]], printable(text))
     return f"{{}}{escaped}" if escaped.startswith("[") else escaped  # or a line break would take it for a length
 
 
@@ -142,7 +143,7 @@ def _mean(values: Sequence[float], factor: float, form: str) -> str:
 
 
 def _escape(cell: str) -> str:
-    return cell.replace("|", r"\|").replace("\n", " ")
+    return printable(cell).replace("|", r"\|")
 
 
 def _is_text(column: Sequence[str]) -> bool:

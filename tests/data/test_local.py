@@ -17,6 +17,7 @@ from PIL import Image
 from codistill import load_student, runs
 from codistill.config import make_config
 from codistill.data import open_source, prepare
+from codistill.data.prepare import test_origin as origin_of_test
 from codistill.errors import UserError
 from codistill.pixels.decode import decode
 
@@ -151,6 +152,73 @@ def test_splits_are_found_by_their_names(kind: str, name: str) -> None:
         }
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_split_can_be_left_out_of_data_of_every_kind(kind: str) -> None:
+    for split, start in (("train", 10), ("test", 20), ("val", 30)):
+        KINDS[kind](split, [encode(noise(seed)) for seed in range(start, start + 8)], CLASSES * 4)
+    with_all = open_source("data")
+    assert with_all.splits == ("train", "validation", "test")
+    without = open_source("data", ignore_splits=["test"])
+    assert without.splits == ("train", "validation")
+    assert without.class_names == with_all.class_names
+    assert without.warnings == ()
+    splits = prepare(without)
+    assert {image.numpy().tobytes() for image in splits.test.pixels} == {
+        np.array(noise(seed)).tobytes() for seed in range(30, 38)
+    }
+    assert origin_of_test(without, 0.2, ["test"]) == "the data's validation split, for its test split is left out"
+    alone = open_source("data", ignore_splits=["test", "validation"])
+    assert alone.splits == ("train",)
+    assert origin_of_test(alone, 0.2, ["test"]).endswith("held out, for the data's test split is left out")
+
+
+def test_a_split_can_be_left_out_of_embedded_data() -> None:
+    left = open_source("digits", ignore_splits=["test"])
+    assert left.splits == ("train",)
+    assert len(prepare(left).test) == pytest.approx(0.2 * len(left.labels("train")), abs=10)
+    with pytest.raises(UserError, match=r"ignore_splits=validation: data 'digits' has no split 'validation'"):
+        open_source("digits", ignore_splits=["validation"])
+
+
+def test_a_split_that_is_left_out_is_not_read() -> None:
+    for kind in ("csv", "parquet"):
+        KINDS[kind]("train", [encode(noise(seed)) for seed in range(8)], CLASSES * 4)
+        Path(f"{kind} data").mkdir()
+        Path("data").rename(Path(f"{kind} data", "data"))
+    Path("csv data", "data", "test.csv").write_text("file\nno/such/file.png\n")
+    with pytest.raises(UserError, match=r"test.csv', line 2: there is no file"):
+        open_source("csv data/data")
+    assert open_source("csv data/data", ignore_splits=["test"]).splits == ("train",)
+    table = pyarrow.table({"id": [1, 2]})
+    pyarrow.parquet.write_table(table, "parquet data/data/test.parquet")
+    with pytest.raises(UserError, match="could not be loaded"):
+        open_source("./parquet data/data")
+    assert open_source("./parquet data/data", ignore_splits=["test"]).splits == ("train",)
+
+
+def test_class_folders_of_a_split_that_is_left_out_are_not_told_as_files_left_out() -> None:
+    class_folders("train", [encode(noise(seed)) for seed in range(8)], CLASSES * 4)
+    class_folders("test", [encode(noise(seed)) for seed in range(8, 10)], ["ash", "elm"])
+    with pytest.raises(UserError, match=r"'train' has no image of 1 of the classes: 'elm'"):
+        prepare(open_source("data"))
+    assert open_source("data", ignore_splits=["test"]).warnings == ()
+    Path("data", "train", "notes.txt").write_text("about images")
+    (warning,) = open_source("data", ignore_splits=["test"]).warnings
+    assert "1 .txt, such as train/notes.txt" in warning
+
+
+@pytest.mark.parametrize("kind", ["class folders", "tar", "csv"])
+def test_classes_that_are_numbers_are_in_the_order_of_numbers_in_data_of_every_kind(kind: str) -> None:
+    words = ["10", "2", "oak", "1"] * 2
+    KINDS[kind]("train", [encode(noise(seed)) for seed in range(8)], words)
+    source = open_source("data")
+    assert source.class_names == ("1", "2", "10", "oak")
+    assert sorted(source.class_names[label] for label in source.labels("train")) == sorted(words)
+    pixels = [image.numpy().tobytes() for image in source.pixels("train", np.arange(8), None)]
+    of_file = {np.array(noise(seed)).tobytes(): word for seed, word in enumerate(words)}
+    assert [of_file[image] for image in pixels] == [source.class_names[label] for label in source.labels("train")]
+
+
 def test_saved_splits_that_are_none_of_the_three_are_told_and_two_that_validate_are_refused() -> None:
     for split in ("train", "unlabelled"):
         saved(split, [encode(noise(seed)) for seed in range(4)], CLASSES * 2)
@@ -221,8 +289,18 @@ NO_PATHS = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.null()})
         pyarrow.array([{"bytes": content, "path": "1.png"} for content in CONTENTS], STRUCT),
         pyarrow.array([{"bytes": content, "path": None} for content in CONTENTS], NO_PATHS),
         pyarrow.array([{"bytes": content} for content in CONTENTS]),
+        pyarrow.array([{"bytes": content, "path": "1.png", "width": 8} for content in CONTENTS]),
+        pyarrow.array([{"file": {"bytes": content, "path": None}} for content in CONTENTS]),
     ],
-    ids=["bytes", "large bytes", "bytes and paths", "bytes and no paths", "bytes in a field"],
+    ids=[
+        "bytes",
+        "large bytes",
+        "bytes and paths",
+        "bytes and no paths",
+        "bytes in a field",
+        "bytes among other fields",
+        "bytes in a field of a field",
+    ],
 )
 def test_parquet_of_ones_own_may_hold_the_bytes_of_files(cells: pyarrow.Array) -> None:
     Path("data").mkdir()
@@ -254,6 +332,11 @@ def paths(*labels: str, between: str = ",") -> list[str]:
     ("labels", "names"),
     [
         (["10", "9", "10", "9"], ("9", "10")),  # in the order of numbers
+        (["10", "9", "oak", "-3"], ("-3", "9", "10", "oak")),
+        (["10.0", "9.0", "10.0", "9.0"], ("9", "10")),
+        (["10.0", "9.0", "10", "9.0"], ("9", "10")),  # as of a table in which a cell was empty
+        (["1.10", "1.9", "1.10", "1.9"], ("1.10", "1.9")),
+        (['"two\nlines"', "one", "one", "one"], ("one", "two\nlines")),
         (["007", "7", "007", "7"], ("007", "7")),
         (["NA", "None", "NA", "null"], ("NA", "None", "null")),
         (['"oak, old"', "Ulme ü", " oak ", '"oak, old"'], ("Ulme ü", "oak", "oak, old")),
@@ -291,8 +374,19 @@ def test_tabs_other_columns_and_absolute_paths_are_read() -> None:
         ["path,kind", *(line.replace("/", "\\") for line in paths("a", "b", "a", "b"))],
         ['"path",kind;', *paths("a", "b", "a", "b")],
         ['"path";"kind, of two"', *paths("a", "b", "a", "b", between=";")],
+        ['"path";"kind, or', 'species"', *paths("a", "b", "a", "b", between=";")],
+        ["sep=;", "path;kind", *paths("a", "b", "a", "b", between=";")],
     ],
-    ids=["an index", "semicolons", "tabs", "backslashes", "a semicolon in a name", "a comma in a name"],
+    ids=[
+        "an index",
+        "semicolons",
+        "tabs",
+        "backslashes",
+        "a semicolon in a name",
+        "a comma in a name",
+        "a line break in a name",
+        "a line that names the separator",
+    ],
 )
 def test_csv_files_are_read_as_programs_write_them(lines: list[str]) -> None:
     listed(*lines)
@@ -316,6 +410,12 @@ def test_a_label_that_is_a_number_in_one_split_and_a_word_in_another_is_one_clas
     assert open_source("data").class_names == ("1", "x")
     Path("data", "test.csv").write_text("\n".join(["path,label", *paths("", "", "", "", "1", "1")[4:]]))
     assert open_source("data").labels("test").tolist() == [0, 0]
+
+
+def test_what_is_wrong_after_a_cell_of_two_lines_is_told_with_its_own_line() -> None:
+    listed("path,kind", *paths('"two\nlines"', "one", "one"), "images/x/9.png,one")
+    with pytest.raises(UserError, match=r"line 6: there is no file 'images/x/9.png'"):
+        open_source("list.csv")
 
 
 def test_a_csv_file_may_list_images_of_rarer_endings() -> None:

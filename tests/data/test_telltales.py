@@ -41,7 +41,7 @@ def test_classes_of_very_different_sizes_are_told_with_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Cat", "cat"), ("cat", " cat"), ("red fox", "red  fox"), ("café", "cafe\u0301"), ("Maß", "MASS")],
+    [("Cat", "cat"), ("cat", " cat"), ("red fox", "red  fox"), ("Maß", "MASS")],
 )
 def test_class_names_that_hardly_differ_are_told(one: str, other: str) -> None:
     said = names_alike(["owl", one, "dog", other])
@@ -143,7 +143,7 @@ def test_of_large_data_a_fingerprint_knows_of_lines_of_every_image() -> None:
 def test_the_first_classes_are_shown_in_one_short_line() -> None:
     assert some_names(["cat", "dog", "owl"]) == "cat, dog, owl"
     assert some_names(["0", "1", "2", "3"]) == "0, 1, 2, ..."
-    assert some_names(["a\nb", "x" * 24, "y" * 999]) == f"a b, {'x' * 24}, {'y' * 21}..."
+    assert some_names(["a\nb", "x" * 24, "y" * 999]) == f"a\\nb, {'x' * 24}, {'y' * 21}..."
     assert (
         "images of 10 classes (0, 1, 2, ...); test is"
         in build(make_config({"batch_size": 20, "data": {"per_class": 9}})).data

@@ -139,6 +139,10 @@ def _photos() -> dict[str, bytes]:
         "16 bits, PNG": encode(Image.fromarray(sixteen)),
         "16 bits, TIFF": encode(Image.fromarray(sixteen), "TIFF"),
         "grey": encode(photo.convert("L")),
+        "grey with alpha": encode(clear.convert("LA")),
+        "palette with alpha": encode(clear.convert("RGB").quantize(8).convert("PA"), "TIFF"),
+        "an animation": encode(photo, "WEBP", lossless=True, save_all=True, append_images=[noise(2)]),
+        "a damaged colour profile": encode(photo, "JPEG", icc_profile=b"none"),
     }
 
 
@@ -272,6 +276,26 @@ def test_a_damaged_run_and_an_unfinished_one_are_named(run: Path, tmp_path: Path
     (copy / "summary.json").unlink()
     with pytest.raises(UserError, match=r"has no summary.json. The run is not finished"):
         export(copy, out=tmp_path / "export")
+
+
+@pytest.mark.parametrize("to", ["safetensors", "torch", "onnx"])
+@pytest.mark.parametrize("key", ["class_names", "mean", "resize"])
+def test_an_export_whose_description_is_not_that_of_its_network_is_refused(
+    exported: Exported, tmp_path: Path, to: str, key: str
+) -> None:
+    folder = shutil.copytree(exported(to).folder, tmp_path / "export")
+    assert read_export(folder).class_names == list("0123456789")
+    facts = json.loads((folder / "export.json").read_text())
+    if key == "class_names":
+        facts[key] = [*"1023456789"]
+    else:
+        facts["preprocessing"][key] = {"mean": [0.1, 0.1, 0.1], "resize": "crop"}[key]
+    (folder / "export.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"export.json' was altered: its class names, image size or preprocessing"):
+        read_export(folder)
+    del facts["input_sha256"]  # as earlier exports are
+    (folder / "export.json").write_text(json.dumps(facts))
+    assert read_export(folder).facts == facts
 
 
 def test_an_export_that_was_altered_is_named(exported: Exported, tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def test_images_of_other_sizes_are_resized_as_the_data_is(run: Path) -> None:
 
 def test_every_setting_of_data_that_decides_how_an_image_is_resized_is_known_here() -> None:
     of_rows = {"name", "label", "superclass", "classes", "per_class", "validation", "test", "seed", "cache"}
+    of_rows |= {"ignore_splits"}
     assert set(DataConfig.model_fields) - of_rows == {"image_size", "resize"}, (
         "if it changes pixels, an export must state it"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from odd_files import encode
-from PIL import Image
+from PIL import Image, ImageCms
 
 from codistill.pixels.decode import ENDINGS, FORMATS, decode
 
@@ -19,6 +19,16 @@ STEPS = np.array([[0, 255, 256, 65535]], dtype=np.uint16)  # in 16 bits
 HALF = Image.merge("RGBA", (*Image.new("RGB", (3, 1), RED).split(), Image.frombytes("L", (3, 1), b"\x00\x80\xff")))
 GREY_HALF = Image.merge("LA", (Image.new("L", (3, 1), 100), Image.frombytes("L", (3, 1), b"\x00\x80\xff")))
 FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (1, 1), BLUE)]}
+
+
+LAB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+def _palette_with_alpha() -> Image.Image:
+    image = HALF.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).convert("PA")
+    image.putalpha(HALF.getchannel("A"))
+    assert image.mode == "PA"
+    return image
 
 
 def turned(orientation: int) -> Image.Exif:
@@ -68,6 +78,16 @@ def jpeg(image: Image.Image, **options: object) -> bytes:
         pytest.param(
             encode(Image.new("RGB", (1, 1), RED), "WEBP", lossless=True, **FRAMES), [[RED]], id="first frame of a WebP"
         ),
+        pytest.param(
+            encode(HALF, "WEBP", lossless=True, exact=True, save_all=True, append_images=[HALF.convert("RGB")]),
+            [[WHITE, (255, 127, 127), RED]],
+            id="first frame of a WebP with alpha",
+        ),
+        pytest.param(
+            encode(_palette_with_alpha(), "TIFF"), [[WHITE, (255, 127, 127), RED]], id="palette with alpha shows white"
+        ),
+        pytest.param(encode(FLAG, icc_profile=LAB_PROFILE), FLAG, id="a colour profile is passed over"),
+        pytest.param(jpeg(LARGE, icc_profile=b"no profile"), LARGE, id="a damaged colour profile"),
         pytest.param(encode(FLAG, exif=turned(1)), FLAG, id="EXIF: upright"),
         pytest.param(encode(FLAG, exif=turned(6)), TURNED_RIGHT, id="EXIF: turn right, PNG"),
         pytest.param(encode(FLAG, "TIFF", exif=turned(6)), TURNED_RIGHT, id="EXIF: turn right, TIFF"),
