@@ -134,7 +134,7 @@ def _named_runs(folder: str, names: str) -> list[Path]:
 def _table(match: re.Match[str]) -> str:
     rows = compare(_named_runs(match["folder"], match["names"]))
     if match["kind"] == "runs":
-        found = tables(rows, timing=False, details="none")
+        found = tables(rows, timing=False, details=False)
     else:
         found = [Table("", *comparison(read_groups(rows.rows, "test")))]
     return f"{match[1]}\n{markdown(found)}\n{match[5]}"

@@ -1,11 +1,12 @@
 """What several commands share: where they print, and how their arguments are read. No torch in here."""
 
 import os
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
@@ -80,14 +81,38 @@ def new_run(name: str) -> Path:
     return Path("runs") / f"{stem}_{name}"
 
 
+class TitledTable(Protocol):
+    """What ``print_tables`` prints."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def header(self) -> list[str]: ...
+    @property
+    def cells(self) -> list[list[str]]: ...
+
+
+def print_tables(tables: Sequence[TitledTable]) -> None:
+    """Each below its title, if it has one."""
+    for table in tables:
+        if table.title:
+            console.print(escape(table.title), soft_wrap=True)
+        print_table(table.header, table.cells)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A row for each where that fits the terminal. Else a column for each, or as many columns as fit below each other:
-    what takes fewer lines."""
+    """A row for each where that fits the terminal, words of headers and cells below each other if need be. Else a
+    column for each, or as many columns as fit below each other: what takes fewer lines."""
     lines = [list(line) for line in (header, *rows)]
     columns = [list(column) for column in zip(*lines, strict=True)]
-    parts = list(_side_by_side(columns))
-    if len(parts) > 1:
-        parts = min(parts, list(_side_by_side(lines)), key=lambda parts: len(parts) * (len(parts[0][0]) + 3))
+    if _width(folded := _folded(columns)) < console.width:
+        parts = [folded]
+    else:
+        parts = min(
+            list(_side_by_side(columns)),
+            list(_side_by_side(lines)),
+            key=lambda parts: len(parts) * (len(parts[0][0]) + 3),
+        )
     for part in parts:
         table = Table()
         for column in part:
@@ -97,9 +122,35 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console.print(table)
 
 
+def _folded(columns: list[list[str]]) -> list[list[str]]:
+    """The columns, narrower where that makes them fit: headers first, then the widest cells, at their spaces."""
+    found = columns
+    if _width(found) >= console.width:
+        found = [[_wrapped(own[0], max(map(len, own[1:]), default=0)), *own[1:]] for own in columns]
+    widths = [max(map(_widest, own)) for own in found]
+    while _width(found) >= console.width and max(widths) > _NARROW:
+        place = widths.index(max(widths))
+        found[place] = [_wrapped(cell, widths[place] - 1) for cell in columns[place]]
+        before, widths[place] = widths[place], max(map(_widest, found[place]))
+        if widths[place] >= before:  # a word cannot be folded
+            return found
+    return found
+
+
+_NARROW = 9  # characters of a column that is not folded further
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False))
+
+
+def _widest(cell: str) -> int:
+    return max(map(len, cell.split("\n")))
+
+
 def _width(columns: Sequence[Sequence[str]]) -> int:
     """Of a table, without its left border."""
-    return sum(max(map(len, column)) + 3 for column in columns)
+    return sum(max(map(_widest, column)) + 3 for column in columns)
 
 
 def _side_by_side(columns: list[list[str]]) -> Iterator[list[list[str]]]:

@@ -75,7 +75,8 @@ class Timetable(NamedTuple):
 class Recorder:
     """The observer of ``codistill.engine.fit``.
 
-    sample: validation images for another look at the students after each epoch.
+    sample: validation images for another look at the students after each epoch. warned: what ``display`` was warned of,
+    to be kept with the run.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Recorder:
         validation: Iterable[Batch] | None,
         sample: Iterable[Batch] | None,
         display: Display,
+        warned: list[str],
         health: Health,
         answers: Answers,
         bad_batch: BadBatch,
@@ -103,7 +105,7 @@ class Recorder:
         self._runtime, self._processes = runtime, runtime.processes
         self._validation, self._sample, self._display = validation, sample, display
         self._health, self._bad_batch, self._stop = health, bad_batch, stop
-        self.answers = answers
+        self.answers, self.warnings = answers, warned
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
         self._ask_every = 1 if self._processes.count == 1 else timetable.log_every
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
@@ -174,11 +176,6 @@ class Recorder:
         """Images per second of training so far; each counts once, whoever sees it. 0 after a single step."""
         return self.clock.steps_per_second * self._timetable.batch_size
 
-    @property
-    def warnings(self) -> list[str]:
-        """Those of students that collapsed, in the order in which they were told."""
-        return list(self._health.told.values())
-
     def restore(self, state: dict[str, Any]) -> int:
         """Take up training from a checkpoint; returns how many steps are done. Raises UserError if it does not fit."""
         self._snapshot.put_back(state, self._meters)
@@ -190,6 +187,8 @@ class Recorder:
         if state["validation_accuracy"] is not None:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state["warnings"])
+        before = state.get("warned", state["warnings"].values())  # which runs of earlier versions did not keep
+        self.warnings[:] = dict.fromkeys([*before, *self.warnings])
         self.answers.restore(state["answers"])
         like = self._cohort.state_dict()
         self.best.restore(state["best_epoch"], lambda name, whole: self._processes.part(whole, like[name]))
@@ -221,6 +220,7 @@ class Recorder:
             "steps_done": steps_done,
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
+            "warned": list(self.warnings),
             "answers": self.answers.state(),
             "best_epoch": self._processes.whole(self.best.state()),
             "ends": self._timetable.ends,
