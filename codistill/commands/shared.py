@@ -1,7 +1,7 @@
 """What several commands share: where they print, and how their arguments are read. No torch in here."""
 
 import os
-import textwrap
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import wraps
@@ -122,26 +122,41 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console.print(table)
 
 
+_NARROW = 9  # characters of a column that is not folded further
+# Where a cell may go on in the next line: between words, and within names where that is not enough. Never in numbers.
+_BREAKS = (r"(?<= )(?=[A-Za-z(]|\d+x)", r"(?<= )(?=[A-Za-z(]|\d+x)|(?<=[_/])|(?<=-)(?=[A-Za-z])")
+
+
 def _folded(columns: list[list[str]]) -> list[list[str]]:
-    """The columns, narrower where that makes them fit: headers first, then the widest cells, at their spaces."""
+    """The columns, narrower where that makes them fit: headers first, then the widest cells."""
     found = columns
     if _width(found) >= console.width:
         found = [[_wrapped(own[0], max(map(len, own[1:]), default=0)), *own[1:]] for own in columns]
-    widths = [max(map(_widest, own)) for own in found]
-    while _width(found) >= console.width and max(widths) > _NARROW:
-        place = widths.index(max(widths))
-        found[place] = [_wrapped(cell, widths[place] - 1) for cell in columns[place]]
-        before, widths[place] = widths[place], max(map(_widest, found[place]))
-        if widths[place] >= before:  # a word cannot be folded
-            return found
+    for breaks in _BREAKS:
+        foldable = set(range(len(found)))
+        while _width(found) >= console.width and foldable:
+            place = max(foldable, key=lambda own: _column_width(found[own]))
+            width = _column_width(found[place])
+            narrower = [_wrapped(cell, width - 1, breaks) for cell in columns[place]]
+            if width > _NARROW and _column_width(narrower) < width:
+                found[place] = narrower
+            else:
+                foldable.remove(place)
     return found
 
 
-_NARROW = 9  # characters of a column that is not folded further
+def _wrapped(text: str, width: int, breaks: str = _BREAKS[0]) -> str:
+    """In lines of that width, or as wide as the longest part between two breaks."""
+    lines = [""]
+    for part in re.split(breaks, text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(map(str.rstrip, lines))
 
 
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False))
+def _column_width(column: Sequence[str]) -> int:
+    return max(map(_widest, column))
 
 
 def _widest(cell: str) -> int:
@@ -150,7 +165,7 @@ def _widest(cell: str) -> int:
 
 def _width(columns: Sequence[Sequence[str]]) -> int:
     """Of a table, without its left border."""
-    return sum(max(map(_widest, column)) + 3 for column in columns)
+    return sum(_column_width(column) + 3 for column in columns)
 
 
 def _side_by_side(columns: list[list[str]]) -> Iterator[list[list[str]]]:

@@ -86,11 +86,14 @@ class Row(NamedTuple):
         return statistics.fmean(one) / max(statistics.fmean(two), 1e-9) if one and two else None
 
     def equal_compute(self, other: "Row") -> bool:
-        """Whether forward passes or seconds of training are the same but for a tenth, or for part of an epoch."""
+        """Whether forward passes are the same but for a tenth, or for part of an epoch; or seconds of training are, and
+        passes, if they are known, are no fewer."""
         passes, seconds = self.passes_over(other), self.seconds_over(other)
         if passes is not None and self.epochs and math.ceil(round(self.epochs / passes, 6)) == self.epochs:
             return True
-        return any(ratio is not None and abs(ratio - 1) <= NEAR for ratio in (passes, seconds))
+        if passes is not None and passes <= 1 + NEAR:
+            return passes >= 1 - NEAR
+        return seconds is not None and abs(seconds - 1) <= NEAR
 
 
 class Block(NamedTuple):

@@ -20,6 +20,8 @@ from codistill.report.compare import ALONE, NEAR, Block, Comparison, Row, compar
 from codistill.report.terms import REPLANNED, differing, kept_alone, terms_of
 
 WITHOUT_TEACHING, PLAIN = "without teaching", "plain"
+EQUAL = f"{PLAIN}, at equal compute"
+MOST_NAMES = 3  # of rows, in what a control is
 
 
 class Reference(NamedTuple):
@@ -70,7 +72,7 @@ def label(control: Row, row: Row) -> str:
     if not control.plain:
         return _with_epochs(control, row)
     if control.equal_compute(row):
-        return f"{PLAIN}, at equal compute"
+        return EQUAL
     return f"{PLAIN}, {'same' if control.epochs == row.epochs else control.epochs} epochs"
 
 
@@ -119,7 +121,7 @@ def role(row: Row, block: Block) -> str:
     kinds = list(dict.fromkeys(label(row, other) for other in own)) or [PLAIN if row.plain else WITHOUT_TEACHING]
     equal = [other.name for other in own if row.plain and row.equal_compute(other)]
     if len(kinds) > 1 and equal:
-        return f"{PLAIN}, at equal compute to {', '.join(equal)}"
+        return f"{EQUAL} to {', '.join(equal) if len(equal) <= MOST_NAMES else f'{len(equal)} rows'}"
     return kinds[0]
 
 
@@ -175,9 +177,10 @@ def command_for_control(rows: Sequence[Row], plain_for: int | None = None) -> st
     if plain_for is not None and plain_for != row.epochs:
         words.append(f"epochs={plain_for}")
         words += [f"{REPLANNED}=[]"] if config.get(REPLANNED) else []
-    named = "alone" if plain_for is None else "plain" if plain_for == row.epochs else f"plain_{plain_for}_epochs"
-    name = str(run.parent / re.sub(r"[^\w.+-]+", "_", f"{row.name}_{named}"))
-    seed = "$seed" if len(seeds) > 1 else str(seeds[0])
+    stem = re.sub(r"[^\w.+-]+", "_", f"{row.name}_{'alone' if plain_for is None else PLAIN}")
+    if (run.parent / f"{stem}-seed{seeds[0]}").exists():  # for other epochs, or of another row
+        stem += f"_{plain_for or row.epochs}_epochs"
+    name, seed = str(run.parent / stem), "$seed" if len(seeds) > 1 else str(seeds[0])
     command = f"{shlex.join(['codistill', 'train', str(run / 'config.yaml'), *words])} "
     command += f"seed={seed} run={shlex.quote(name)}-seed{seed}"
     return f"for seed in {' '.join(map(str, seeds))}; do {command}; done" if len(seeds) > 1 else command

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from codistill import run_files
 from codistill.errors import UserError
 from codistill.report.compare import Accuracies, Block, Row
-from codistill.report.controls import Reference, references
+from codistill.report.controls import EQUAL, PLAIN, Reference, references
 from codistill.report.predictions import Right, read_right
 from codistill.report.statistics import Interval, bootstrap, mcnemar, t_interval
 from codistill.report.terms import belongs
@@ -77,6 +77,11 @@ class Difference(NamedTuple):
             return seeds
         alike = " with the same difference" if len(self.seeds) > 1 else ""
         return f"{seeds}{alike}" + (f"; over {self.images:,} test images only" if self.over_images else ", no interval")
+
+    @property
+    def unequal(self) -> str:
+        """``same epochs``, ``30 epochs``: how long plain training was that is not at equal compute; else empty."""
+        return "" if PLAIN not in self.kinds or self.label == EQUAL else self.label.removeprefix(f"{PLAIN}, ")
 
     @property
     def significant(self) -> bool | None:

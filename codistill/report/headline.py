@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from codistill.report.compare import ALONE, Comparison, Row
+from codistill.report.compare import ALONE, NEAR, Comparison, Row
 from codistill.report.controls import PLAIN
 from codistill.report.gains import Gain
 from codistill.report.parts import between, told
@@ -22,7 +22,8 @@ def headline(comparison: Comparison, gains: Sequence[Gain], rows: Sequence[Row])
         )
     taught = [gain for gain in gains if gain.row.method != ALONE]
     plain = [gain for gain in taught if PLAIN in gain.kinds]
-    return _of_gain((plain or taught)[0], plain or taught, taught) if taught else _of_rows(rows)
+    candidates = [gain for gain in plain if not gain.mean.unequal] or plain or taught
+    return _of_gain(candidates, taught) if candidates else _of_rows(rows)
 
 
 def _of_rows(rows: Sequence[Row]) -> tuple[str, str]:
@@ -37,7 +38,9 @@ def _of_rows(rows: Sequence[Row]) -> tuple[str, str]:
     return f"The students reach {reached} on average", detail
 
 
-def _of_gain(gain: Gain, candidates: Sequence[Gain], taught: Sequence[Gain]) -> tuple[str, str]:
+def _of_gain(candidates: Sequence[Gain], taught: Sequence[Gain]) -> tuple[str, str]:
+    """Of the highest of the candidates."""
+    gain = candidates[0]
     mean, row, control = gain.mean, gain.row, gain.control
     name = _in_words(gain)
     who = "Students that learned together" if len({own.row.name for own in taught}) == 1 else gain.label
@@ -58,8 +61,6 @@ def _of_gain(gain: Gain, candidates: Sequence[Gain], taught: Sequence[Gain]) -> 
         said.append("One run is one sample, and proves little.")
     if len(candidates) > 1:
         said.append(f"It is the best of {len(candidates)} by that very number, so expect less of it again.")
-    if (ratio := row.passes_over(control)) is not None and abs(ratio - 1) > 0.005:
-        said.append(f"These students made {ratio:.2f} x its forward passes.")
     other = next((own for own in taught if own.row.name == row.name and own.control.name != control.name), None)
     if other is not None:
         said.append(f"Against {other.control.name} ({other.what}): {told(other.mean)}.")
@@ -71,6 +72,10 @@ def _of_gain(gain: Gain, candidates: Sequence[Gain], taught: Sequence[Gain]) -> 
 def _in_words(gain: Gain) -> str:
     """``plain training at equal compute``, ``plain training for 30 epochs``, ``the same training without teaching``."""
     if PLAIN in gain.kinds:
-        how = gain.what.removeprefix(f"{PLAIN}, ")
-        return f"plain training {how if how.startswith('at') else f'for {how}'.replace('same', 'the same')}"
-    return f"the same training {gain.what}"
+        if not (how := gain.mean.unequal):
+            return "plain training at equal compute"
+        name = f"plain training for {'the ' if how.startswith('same') else ''}{how}"
+    else:
+        name = f"the same training {gain.what}"
+    ratio = gain.row.passes_over(gain.control)
+    return name if ratio is None or abs(ratio - 1) <= NEAR else f"{name}, with {ratio:.2f} x its forward passes"

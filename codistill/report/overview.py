@@ -94,7 +94,11 @@ def _how_to_go_on(story: Story) -> tuple[str, str]:
 
 def _drawn(gains: Sequence[Gain], kind: str) -> Figure | None:
     title = "Minus plain training" if kind == PLAIN else "What teaching adds"
-    own = [(gain.label, gain.mean) for gain in gains if kind in gain.kinds]
+    own = []
+    for gain in gains:
+        if kind in gain.kinds:
+            unequal = f" ({gain.mean.unequal})" if kind == PLAIN and gain.mean.unequal else ""
+            own.append((f"{gain.label}{unequal}", gain.mean))
     return at_end.gains_over_control(f"minus_{kind.replace(' ', '_')}", title, own)
 
 

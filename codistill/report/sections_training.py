@@ -37,12 +37,12 @@ def _accuracy_table(story: Story, controls: Mapping[str, Story]) -> Table:
         line = [name, number(of(test)), number(of(validation))]
         for control in controls.values():
             own, alone = of(test), of((control.summary or {})["test_accuracy"])
-            line += [number(alone), "" if own is None or alone is None else signed(own - alone)]
+            line.append("" if own is None or alone is None else f"{number(alone)} ({signed(own - alone)})")
         cells.append(line)
-    header = ["", "test", "validation", *(head for name in controls for head in (name, "difference"))]
     named = "; ".join(f"{name}: {control.name}" for name, control in controls.items())
     caption = "Accuracy after the last epoch, percent"
-    return Table(f"{caption}; {named}" if named else caption, header, cells)
+    caption += f"; of controls on test images, and in brackets this run minus it ({named})" if named else ""
+    return Table(caption, ["", "test", "validation", *controls], cells)
 
 
 def _of_student(name: str) -> Callable[[Mapping[str, Any]], float | None]:

@@ -13,7 +13,7 @@ from codistill.report.statistics import Interval
 from codistill.report.terms import written
 
 _DIFFERENCE = (
-    *("against", "differs_in", "paired_seeds", "difference", "t_low", "t_high", "bootstrap_seeds_low"),
+    *("against", "against_is", "differs_in", "paired_seeds", "difference", "t_low", "t_high", "bootstrap_seeds_low"),
     *("bootstrap_seeds_high", "images", "bootstrap_images_low", "bootstrap_images_high", "mcnemar_p"),
 )
 COLUMNS = (
@@ -78,6 +78,7 @@ def _difference(difference: Difference | None) -> dict[str, Any]:
         return {}
     return {
         "against": difference.against,
+        "against_is": difference.label,
         "differs_in": _joined(difference.differs),
         "paired_seeds": _joined(difference.seeds),
         "difference": difference.mean,

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from codistill.report.compare import Block, Comparison, Row, mean_and_deviation
-from codistill.report.controls import PLAIN, WITHOUT_TEACHING, find_row, role
+from codistill.report.controls import EQUAL, PLAIN, WITHOUT_TEACHING, find_row, role
 from codistill.report.differences import Difference, Measure, differences, measures, students_of
 from codistill.report.statistics import Interval
 from codistill.report.terms import written
@@ -125,7 +125,8 @@ def _minus(block: Block, own: Sequence[Difference], against: str | None) -> dict
     for kind in [None] if against is not None else [WITHOUT_TEACHING, PLAIN]:
         by_row = {one.row: one for one in of_mean if kind is None or kind in one.kinds}
         if by_row:
-            columns[f"mean minus {kind or against}"] = [_difference(by_row.get(row.name)) for row in block.rows]
+            column = EQUAL if kind == PLAIN else kind or against
+            columns[f"mean minus {column}"] = [_difference(by_row.get(row.name), kind) for row in block.rows]
     return columns
 
 
@@ -147,14 +148,14 @@ def _differences(block: Block, own: Sequence[Difference]) -> tuple[list[str], li
 
 
 def _only_accuracies(block: Block) -> tuple[list[str], list[list[str]]]:
-    """Deviations of the students' mean alone: a terminal is narrow."""
+    """After the last epoch, and deviations of the students' mean alone: a terminal is narrow."""
     names = students_of(block.rows)
     columns = {"run": [_name(row, block) for row in block.rows]}
     columns[MEAN.label(names)] = [_shown(MEAN, row) for row in block.rows]
     for measure in measures(block.rows):
-        if measure != MEAN and (not measure.selected or measure.kind == MEAN.kind):
+        if measure != MEAN and not measure.selected:
             columns[measure.label(names)] = [_mean(measure.values(row) or [], 1, ".2f") for row in block.rows]
-    return _cells({**columns, "seeds": [str(len(row.seeds)) for row in block.rows]})
+    return _cells(columns)
 
 
 def _only_mean(block: Block, own: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
@@ -170,14 +171,15 @@ def _only_mean(block: Block, own: Sequence[Difference]) -> tuple[list[str], list
 
 
 def _training(block: Block) -> tuple[list[str], list[list[str]]]:
+    processor = [_mean(row.cost.processor_seconds, 1 / 60, ".1f") for row in block.rows]
+    minutes = [f"{fmean(row.cost.seconds) / 60:.1f}" for row in block.rows]
     columns = {
         "run": [row.name for row in block.rows],
-        "method": [row.method for row in block.rows],
-        "tasks": [row.tasks for row in block.rows],
+        "method (tasks)": [row.method if row.tasks == "none" else f"{row.method} ({row.tasks})" for row in block.rows],
         "epochs": [str(row.epochs or "") for row in block.rows],
+        "seeds": [str(len(row.seeds)) for row in block.rows],
         "passes a step": [f"{row.cost.passes:g}" if row.cost.passes else "" for row in block.rows],
-        "processor minutes": [_mean(row.cost.processor_seconds, 1 / 60, ".1f") for row in block.rows],
-        "minutes": [f"{fmean(row.cost.seconds) / 60:.1f}" for row in block.rows],
+        **({"processor minutes": processor} if all(processor) else {"minutes": minutes}),
         "also differs": [written({k: v for k, v in row.settings.items() if k != "epochs"}) for row in block.rows],
     }
     return _cells({name: column for name, column in columns.items() if any(column)})
@@ -201,9 +203,13 @@ def _shown(measure: Measure, row: Row) -> str:
     return mean_and_deviation(values) if values else ""
 
 
-def _difference(difference: Difference | None) -> str:
-    """``+2.21 [0.40, 4.02]``, the interval being Student's."""
-    return "" if difference is None else f"{difference.mean:+.2f} {brackets(difference.t)}".strip()
+def _difference(difference: Difference | None, kind: str | None) -> str:
+    """``+2.21 [0.40, 4.02]``, the interval being Student's; with how long plain training was that is not
+    at equal compute."""
+    if difference is None:
+        return ""
+    unequal = f"({difference.unequal})" if kind == PLAIN and difference.unequal else ""
+    return " ".join(filter(None, [f"{difference.mean:+.2f}", brackets(difference.t), unequal]))
 
 
 def brackets(interval: Interval | None) -> str:

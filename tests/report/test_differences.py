@@ -200,7 +200,7 @@ def test_both_controls_have_a_column_of_differences_and_columns_in_the_spreadshe
     (table, *_) = tables(compare(runs))
     shown = dict(zip(table.header, table.cells[0], strict=True))
     assert shown["mean minus without teaching"].startswith("+1.50 [")
-    assert shown["mean minus plain"].startswith("-3.75 [")
+    assert shown["mean minus plain, at equal compute"].startswith("-3.75 [")
     lines = csv.DictReader(io.StringIO(to_csv(compare(runs))))
     line = next(own for own in lines if own["run"] == "taught" and own["accuracy_of"] == "students' mean")
     assert (line["against"], float(line["difference"])) == ("alone", 1.5)

@@ -196,6 +196,18 @@ def test_the_headline_speaks_of_plain_training_and_is_sure_of_what_the_interval_
     assert says in headline_of(tmp_path)
 
 
+def test_plain_training_at_equal_compute_comes_before_a_higher_gain_over_plain_training_that_cost_less(
+    tmp_path: Path,
+) -> None:
+    write_costly(tmp_path / "plain", 1, "independent", accuracy=55, tasks=(None, None))
+    write_costly(tmp_path / "dml", 1, "dml", accuracy=56, tasks=(None, None))
+    write_costly(tmp_path / "costly", 4, accuracy=60)
+    assert headline_of(tmp_path) == "dml ended 1.00 points above plain training at equal compute, in one seed"
+    shutil.rmtree(tmp_path / "dml")
+    control = "plain training for the same epochs, with 4.00 x its forward passes"
+    assert headline_of(tmp_path) == f"Students that learned together ended 5.00 points above {control}, in one seed"
+
+
 def test_two_seeds_with_one_difference_are_told_without_an_interval(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path / f"together{seed}", accuracy=50.3 + seed, seed=seed, logged=False)
@@ -252,7 +264,9 @@ def test_rows_of_one_method_and_tasks_are_told_apart_by_what_their_runs_are_call
 def test_a_step_that_costs_more_than_its_controls_is_said_to(tmp_path: Path) -> None:
     write_costly(tmp_path / "alone", 1, "independent")
     write_costly(tmp_path / "together", 2.5, accuracy=61)
-    assert "These students made 2.50 x its forward passes." in text_of(make_page(tmp_path).html)
+    assert "above the same training without teaching, with 2.50 x its forward passes, in one seed" in text_of(
+        make_page(tmp_path).html
+    )
 
 
 def test_a_run_on_other_terms_or_of_another_seed_is_no_control(tmp_path: Path) -> None:
