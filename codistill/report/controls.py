@@ -77,7 +77,10 @@ def label(control: Row, row: Row) -> str:
 
 
 def _with_epochs(control: Row, row: Row) -> str:
-    return WITHOUT_TEACHING if control.epochs == row.epochs else f"{WITHOUT_TEACHING}, {control.epochs} epochs"
+    if control.epochs == row.epochs:
+        return WITHOUT_TEACHING
+    length = "at equal compute" if control.equal_compute(row) else f"{control.epochs} epochs"
+    return f"{WITHOUT_TEACHING}, {length}"
 
 
 def controls_of(comparison: Comparison, kind: str = WITHOUT_TEACHING) -> dict[Path, Path]:

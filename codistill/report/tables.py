@@ -40,7 +40,8 @@ def tables(
 
 
 def narrow_tables(comparison: Comparison, against: str | None = None) -> list[Table]:
-    """For a terminal: for each block accuracies, differences of the students' mean, and what training took."""
+    """For a terminal: for each block accuracies, differences of the students' mean, what training took, and settings
+    that differ."""
     found, named = [], find_row(against, comparison.rows) if against is not None else None
     for title, block in _titled(comparison):
         own = [one for one in differences(block, named) if one.measure == MEAN]
@@ -48,6 +49,8 @@ def narrow_tables(comparison: Comparison, against: str | None = None) -> list[Ta
         if own:
             found.append(Table(_joined(title, "differences of the students' mean"), *_only_mean(block, own)))
         found.append(Table(_joined(title, "training"), *_training(block)))
+        if settings := _settings(block):
+            found.append(Table(_joined(title, "what else differs"), ["run", "settings"], settings))
     return found
 
 
@@ -180,9 +183,14 @@ def _training(block: Block) -> tuple[list[str], list[list[str]]]:
         "seeds": [str(len(row.seeds)) for row in block.rows],
         "passes a step": [f"{row.cost.passes:g}" if row.cost.passes else "" for row in block.rows],
         **({"processor minutes": processor} if all(processor) else {"minutes": minutes}),
-        "also differs": [written({k: v for k, v in row.settings.items() if k != "epochs"}) for row in block.rows],
     }
     return _cells({name: column for name, column in columns.items() if any(column)})
+
+
+def _settings(block: Block) -> list[list[str]]:
+    """Of each row what else sets it apart, if anything does."""
+    written_of = {row.name: written({k: v for k, v in row.settings.items() if k != "epochs"}) for row in block.rows}
+    return [[name, settings] for name, settings in written_of.items() if settings]
 
 
 def _against(difference: Difference) -> str:

@@ -283,7 +283,9 @@ def test_a_control_that_trained_longer_is_said_to(tmp_path: Path) -> None:
     write_run(tmp_path / "alone", "independent", epochs=9, logged=False)
     run = write_run(tmp_path / "together", accuracy=61, logged=False)
     text = text_of(make_page(run).html)
-    assert "ended 1.00 points above the same training without teaching, 9 epochs, in one seed" in text
+    how = "at equal compute"  # in as many seconds
+    assert f"ended 1.00 points above the same training without teaching, {how}, in one seed" in text
+    assert "The control is alone: method independent, tasks rotation, supcon, 9 epochs." in text
     write_run(tmp_path / "b-alone", "independent", accuracy=59, logged=False)
     text = text_of(make_page(run).html)
     assert "ended 2.00 points above the same training without teaching, in one seed" in text
