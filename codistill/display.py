@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
-from codistill.engine.recorder import Progress
+from codistill.engine.recorder import Display, Progress
 from codistill.terminal import Terminal
 
 MANY_IMAGES = 2000  # fewer are decoded before anyone has read a line about it
@@ -25,6 +25,31 @@ class Silent:
     def note(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None: ...
+
+
+class Keeping:
+    """Another display that keeps what it is warned of, each text once."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self.warned: list[str] = []
+
+    def decoding(self, done: int, total: int) -> None:
+        self._display.decoding(done, total)
+
+    def tick(self, progress: Progress) -> None:
+        self._display.tick(progress)
+
+    def line(self, progress: Progress) -> None:
+        self._display.line(progress)
+
+    def note(self, text: str) -> None:
+        self._display.note(text)
+
+    def warn(self, text: str) -> None:
+        if text not in self.warned:
+            self.warned.append(text)
+        self._display.warn(text)
 
 
 class Bar:

@@ -86,10 +86,12 @@ def _facts(run: Path) -> dict[str, Any]:
         else:
             facts[place.replace(".", ": ", 1)] = value
 
-    gather("checkpoint", _timeless(checkpoint.read(run / "checkpoint.pt")))
+    saved = checkpoint.read(run / "checkpoint.pt")
+    saved.pop("warned", None)  # as in summary.json: that a run goes on may be worth a warning
+    gather("checkpoint", _timeless(saved))
     gather("metrics", [_timeless(line) for line in run_files.read_metrics(run)])
     summary = run_files.read_summary(run)
-    gather("summary", {key: summary[key] for key in ("test_accuracy", "test_accuracy_selected", "warnings")})
+    gather("summary", {key: summary[key] for key in ("test_accuracy", "test_accuracy_selected")})
     for path in sorted((*run.glob("students/*"), *run.glob("outputs/*"))):
         with safe_open(path, framework="pt") as file:  # not byte by byte: safetensors orders metadata at random
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)

@@ -11,6 +11,11 @@ from codistill.errors import UserError, first_line
 from codistill.nearest import did_you_mean, similar_path
 from codistill.strict_yaml import read_yaml
 
+try:
+    import fcntl
+except ImportError:  # there is none on Windows
+    fcntl = None  # type: ignore[assignment]
+
 # What readers of a run rely on, and its kind. A file without it is not as a run wrote it.
 _NUMBER = (int, float)
 _CONFIG = {"students": dict, "tasks": list, "method": {"name": str}, "seed": int}
@@ -30,6 +35,21 @@ _NO_STUDENTS = ("teacher", "ensemble", "students' mean", "run", "method", "tasks
 def told_apart(student: str) -> str:
     """What a student is called among figures that are not students': ``student teacher`` if its name is theirs."""
     return f"student {student}" if student in _NO_STUDENTS else student
+
+
+def is_training(run: Path) -> bool:
+    """Whether a process trains in a run folder now: it holds the lock, however an earlier one ended. Where locks cannot
+    be asked for, an unfinished run that has one is taken to be trained."""
+    try:
+        with (run / ".lock").open("rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file gives it back
+                return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return not (run / "summary.json").exists()
 
 
 def read_bytes(run: Path, name: str) -> bytes:

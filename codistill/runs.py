@@ -12,7 +12,7 @@ from codistill import run_files
 from codistill.advice import remark_on_length
 from codistill.conclude import conclude
 from codistill.config import RunConfig, make_config
-from codistill.display import Silent
+from codistill.display import Keeping, Silent
 from codistill.engine.answers import Answers
 from codistill.engine.bad_batch import BadBatch
 from codistill.engine.deadline import InTime, deadline
@@ -63,7 +63,7 @@ def train(
     config = given = config if isinstance(config, RunConfig) else make_config(config)
     if ends is not None and config.poison is not None and config.poison.reinitialise is not None:
         raise UserError("poison.reinitialise is at a share of training, which minutes would change: give epochs.")
-    run, display = Path(run), display or Silent()
+    run, display = Path(run), Keeping(display or Silent())
     processes = join(config.device, config.sharding)
     trackers = Trackers(config.trackers if processes.main else [], config.project, run, display.warn)
     with processes, RunFolder(run, display.warn) if processes.main else Onlooker(run) as folder, trackers:
@@ -83,7 +83,7 @@ def _train(
     folder: RunFolder,
     trackers: Trackers,
     processes: Processes,
-    display: Display,
+    display: Keeping,
     overwrite: bool,
     resume: bool,
     ends: float | None,
@@ -180,7 +180,7 @@ def _recorder(
     scaling: Scaling,
     horizon: Horizon,
     ends: float | None,
-    display: Display,
+    display: Keeping,
     stop: StopRequest,
     once: Once,
 ) -> Recorder:
@@ -201,6 +201,7 @@ def _recorder(
         validation=experiment.validation,
         sample=experiment.sample,
         display=display,
+        warned=display.warned,
         health=Health(list(cohort.students), class_names, config.optimizer.warmup_epochs, steps),
         answers=Answers(len(class_names)),
         bad_batch=BadBatch(folder, experiment.loader.at, steps),

@@ -48,7 +48,8 @@ METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
 
 Without `tasks`, every student has the task `jigsaw` on a quarter of each batch, whatever the method. To run a method as its paper has it, add `tasks=none`; for `mcl` also
-`order=class_pairs`, for `pcl` also `method.shared_trunk=true`. The control of a run is `method=independent` with the same tasks.
+`order=class_pairs`, for `pcl` also `method.shared_trunk=true`. A run has two [controls](compare.md): `method=independent` with the same tasks, and
+without tasks for as many forward passes.
 
 Generated from the docstrings by `make tables`; `codistill methods show NAME` and `codistill tasks show NAME` print the same. Costs are
 those of a ResNet-32 pair at 100 classes (three students where a method needs three); a task's, those of one ResNet-32 in it. Passes are those of a student itself:
@@ -134,7 +135,7 @@ def _named_runs(folder: str, names: str) -> list[Path]:
 def _table(match: re.Match[str]) -> str:
     rows = compare(_named_runs(match["folder"], match["names"]))
     if match["kind"] == "runs":
-        found = tables(rows, timing=False, details="none")
+        found = tables(rows, timing=False, details=False)
     else:
         found = [Table("", *comparison(read_groups(rows.rows, "test")))]
     return f"{match[1]}\n{markdown(found)}\n{match[5]}"

@@ -1,6 +1,7 @@
 """What a plan says of a run, against counts by hand."""
 
 import json
+import re
 from multiprocessing import Pipe
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from codistill import Student, UserError
 from codistill.bench import worker
 from codistill.cli import app
+from codistill.commands import plan as plan_command
 from codistill.config import RunConfig, make_config
 from codistill.dry_step import dry_step, flops_of_pass
 from codistill.engine.runtime import Runtime
@@ -151,8 +153,30 @@ def test_the_command_prints_tables_without_running_a_step() -> None:
     assert done.exit_code == 0, done.output
     assert "resnet8_1/jigsaw │ head 1,560" in done.output
     assert "For training only: 63,426 parameters (0.41x the students')." in done.output
-    assert "8 steps of 128 images an epoch, 240 in 30 epochs." in done.output
-    assert "Measured" not in done.output
+    assert "Cost: 240 steps of 128 images, 8 an epoch;" in done.output
+    assert "Time: not measured; 30 epochs." in done.output
+
+
+def test_a_plan_leads_with_time_memory_and_cost_before_any_table() -> None:
+    words = ["data=synthetic", "data.image_size=16", "batch_size=20", "tasks=none", "method=independent", "epochs=7"]
+    done = CliRunner().invoke(app, ["plan", *words], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    data, time, memory, cost, *tables = done.stdout.splitlines()
+    assert data.startswith("synthetic: ")
+    assert re.match(r"Time: [\d.]+ (s|min|h) in 7 epochs of [\d.]+ s each, without evaluation; ", time)
+    assert re.match(r"Memory: [\d,]+ MB at the peak, measured; [\d,]+ MB at least, computed", memory)
+    assert cost.startswith("Cost: ")
+    assert "student" in tables[1]
+
+
+def test_a_plan_that_does_not_fit_still_says_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(config: RunConfig, steps: int) -> None:
+        raise UserError("A step with batch_size=20 does not fit into memory. Lower it.")
+
+    monkeypatch.setattr(plan_command, "time_steps", too_large)
+    done = CliRunner().invoke(app, ["plan", "data=synthetic", "data.image_size=16", "batch_size=20"])
+    assert "at least, computed" in done.output
+    assert "does not fit into memory" in str(done.exception)
 
 
 def test_a_batch_that_does_not_fit_is_told_to_whoever_measures(monkeypatch: pytest.MonkeyPatch) -> None:

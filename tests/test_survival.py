@@ -15,6 +15,7 @@ from codistill.display import Silent
 from codistill.doctor import first_difference
 from codistill.engine.checkpoint import Checkpoints
 from codistill.engine.run_folder import RunFolder
+from codistill.run_files import is_training
 
 
 def tiny(epochs: int) -> RunConfig:
@@ -98,9 +99,11 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone_and_
                 runs.train(config, run, Silent(), **options)
         with pytest.raises(UserError, match="The run is not finished"):
             finished.evaluate_run(run)
+        assert is_training(run)
         assert first.is_alive()
     finally:
         first.kill()
         first.join()
+    assert not is_training(run), "though its lock file is there"
     with RunFolder(run) as folder:
         assert folder.take_up() is not None

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from filelock import FileLock
 from safetensors.numpy import save_file
 
 from codistill.analysis.describe import describe
@@ -79,9 +81,14 @@ def finish(folder: Path, students: tuple[str, ...] = ("a", "b"), accuracy: float
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
+def trained(folder: Path) -> AbstractContextManager[object]:
+    """As a context: a run is being trained, for its lock is held."""
+    return FileLock(folder / ".lock")
+
+
 def analyse(folder: Path, students: tuple[str, ...], classes: tuple[str, ...], method: str = "collaborative") -> None:
     """What ``codistill analyse`` leaves."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(len(method))  # or a control would answer as what is compared with it
     (folder / "outputs").mkdir()
     teacher = "cpm" if method == "collaborative" else None
     labels = np.arange(60) % len(classes)

@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from codistill.commands.shared import console, errors, new_app, print_table
+from codistill.commands.shared import errors, new_app, print_tables
 from codistill.errors import UserError
 from codistill.nearest import did_you_mean, similar_path
 from codistill.printable import printable
 from codistill.report import compare as report
-from codistill.report.controls import check_reference, missing
+from codistill.report.controls import find_row, missing
 from codistill.report.spreadsheet import to_csv
 from codistill.report.story import find_runs
-from codistill.report.tables import latex, tables
+from codistill.report.tables import latex, narrow_tables, tables
 from codistill.report.tables import markdown as to_markdown
 
 app = new_app()
@@ -30,7 +30,7 @@ def compare(
     ],
     against: Annotated[
         str | None,
-        typer.Option(metavar="ROW", help="Differences to this row; default: the same students alone, if given."),
+        typer.Option(metavar="ROW", help="Differences to this row, whatever its terms; default: to controls."),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print tables as Markdown.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print a line for each row and accuracy, unrounded.")] = False,
@@ -38,13 +38,15 @@ def compare(
 ) -> None:
     """Test accuracy of runs side by side; mean and standard deviation where they differ only by seed.
 
+    Each row is compared with two controls: the same students and tasks without teaching, and plain training, without
+    tasks too, at equal compute. Commands for those that are missing are printed.
+
     What is no run, or not finished, is named on stderr and passed over.
     """
     if markdown + csv + as_latex > 1:
         raise UserError("Give one of --markdown, --csv and --latex.")
     comparison = report.compare(_finished(runs))
-    if against is not None:
-        check_reference(against, comparison.rows)
+    named = find_row(against, comparison.rows) if against is not None else None
     if csv:
         sys.stdout.write(to_csv(comparison, against))
     elif markdown:
@@ -52,16 +54,20 @@ def compare(
     elif as_latex:
         sys.stdout.write(latex(tables(comparison, against)))
     else:
-        for table in tables(comparison, against, details="mean"):  # a terminal is narrow
-            if table.title:
-                console.print(escape(table.title), soft_wrap=True)
-            print_table(table.header, table.cells)
+        print_tables(narrow_tables(comparison, against))
     if comparison.differing_terms and len(comparison.blocks) > 1:
-        errors.print(
-            f"These blocks do not compete, for they differ in: {', '.join(comparison.differing_terms)}. No difference "
-            "between them is computed.",
-            soft_wrap=True,
-        )
+        computed = "No difference between them is computed, unless --against names a row."
+        if against is not None:
+            computed = f"What differs from '{against}' stands beside each difference to it."
+        differ = ", ".join(comparison.differing_terms)
+        errors.print(escape(f"These blocks do not compete, for they differ in: {differ}. {computed}"), soft_wrap=True)
+    for row in comparison.rows:
+        if named is not None and set(row.seeds).isdisjoint(named.seeds):
+            seeds = " and ".join(", ".join(map(str, own.seeds)) for own in (row, named))
+            text = f"No difference of '{row.name}' to '{against}': they have no seed in common ({seeds})."
+            errors.print(escape(text), soft_wrap=True)
+    if named is not None:
+        return
     for text, command in dict.fromkeys(line for block in comparison.blocks for line in missing(block)):
         errors.print(escape(f"{text}: {command}"), soft_wrap=True)
 

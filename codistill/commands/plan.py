@@ -11,6 +11,7 @@ from rich.markup import escape
 from codistill.bench.bench import time_steps
 from codistill.commands.shared import ConfigArguments, console, errors, new_app, print_table, recipe_and_keys
 from codistill.display import choose_display
+from codistill.errors import UserError
 from codistill.models import Model
 from codistill.plan import Plan, build_to_plan, describe
 from codistill.recipe import load_config
@@ -40,14 +41,19 @@ def plan(
     config = load_config(*recipe_and_keys(arguments))
     with choose_display(errors) as display:
         found = describe(build_to_plan(config, display.decoding))
-    if not as_json:
-        _print_plan(found)  # at once: what is measured takes longer, and may not fit
-    measured = time_steps(config, TIMED_STEPS) if timing else None
-    if as_json:
+    measured, failed = None, None
+    try:
+        measured = time_steps(config, TIMED_STEPS) if timing else None
+    except UserError as error:  # it may not fit: what is computed tells how much it would be
+        failed = error
+    if as_json and failed is None:
         written = {**asdict(found), "measured": measured, "config": config.model_dump(mode="json")}
         sys.stdout.write(json.dumps(written, indent=2) + "\n")
-    elif measured is not None:
-        _print_measured(measured, found)
+    elif not as_json:
+        _print_whole(found, measured)
+        _print_parts(found)
+    if failed is not None:
+        raise failed
 
 
 def _told(model: Model) -> str:
@@ -55,8 +61,49 @@ def _told(model: Model) -> str:
     return str({key: value for key, value in model.items() if key != "sha256"} if isinstance(model, dict) else model)
 
 
-def _print_plan(found: Plan) -> None:
-    console.print(escape(found.data), soft_wrap=True)
+def _print_whole(found: Plan, measured: dict[str, Any] | None) -> None:
+    """What one wants to know first: how long it takes, how much memory, how much it computes."""
+    lines = [found.data, _time(found, measured), _memory(found, measured), _cost(found)]
+    console.print(escape("\n".join(lines)), soft_wrap=True)
+    for warning in found.warnings:
+        console.print(f"[yellow]Warning:[/yellow] {escape(warning)}", soft_wrap=True)
+
+
+def _time(found: Plan, measured: dict[str, Any] | None) -> str:
+    epochs = f"{found.epochs} epochs" if found.epochs > 1 else "1 epoch"
+    if measured is None:
+        return f"Time: not measured; {epochs}."
+    epoch = measured["step_seconds"] * found.steps_per_epoch
+    return (
+        f"Time: {_duration(epoch * found.epochs)} in {epochs} of {_duration(epoch)} each, without evaluation; "
+        f"{measured['images_per_second']:,.0f} images/s over {measured['steps']} steps on {measured['device']}, "
+        f"the first step {measured['first_step_seconds']:.1f} s."
+    )
+
+
+def _memory(found: Plan, measured: dict[str, Any] | None) -> str:
+    memory = found.memory
+    peak = f"{_megabytes(measured['peak_memory_bytes'])} at the peak, measured; " if measured is not None else ""
+    return (
+        f"Memory: {peak}{_megabytes(memory.total)} at least, computed (weights {_megabytes(memory.weights)}, gradients "
+        f"{_megabytes(memory.gradients)}, momentum {_megabytes(memory.momentum)}, kept for the backward pass "
+        f"{_megabytes(memory.kept)}, images {_megabytes(memory.images)}), if nothing is compiled; the program and "
+        "working space come on top."
+    )
+
+
+def _cost(found: Plan) -> str:
+    plain = sum(student.flops for student in found.students.values())
+    return (
+        f"Cost: {found.steps_per_epoch * found.epochs:,} steps of {found.batch_size} images, {found.steps_per_epoch:,} "
+        f"an epoch; a forward pass of {_millions(found.flops)} MFLOPs an image, {found.flops / plain:.2f}x the "
+        f"students' on upright images alone. For training only: {found.training_only_parameters:,} parameters "
+        f"({found.training_only_share:.2f}x the students')."
+    )
+
+
+def _print_parts(found: Plan) -> None:
+    """Students, tasks and teachers, each in a table."""
     students, tasks, teachers = [], [], []
     for name, student in found.students.items():
         stages = " ".join("x".join(map(str, stage)) for stage in student.shape.feature_maps)
@@ -74,35 +121,6 @@ def _print_plan(found: Plan) -> None:
     for header, rows in ((TASK, tasks), (TEACHER, teachers)):
         if rows:
             print_table(header, rows)
-    plain = sum(student.flops for student in found.students.values())
-    console.print(
-        f"A step's forward pass: {_millions(found.flops)} MFLOPs an image, {found.flops / plain:.2f}x the students' on "
-        f"upright images alone.\nFor training only: {found.training_only_parameters:,} parameters "
-        f"({found.training_only_share:.2f}x the students').\n{found.steps_per_epoch:,} steps of {found.batch_size} "
-        f"images an epoch, {found.steps_per_epoch * found.epochs:,} in {found.epochs} epochs.",
-        soft_wrap=True,
-    )
-    memory = found.memory
-    console.print(
-        f"Memory, computed: {_megabytes(memory.total)} at least (weights {_megabytes(memory.weights)}, gradients "
-        f"{_megabytes(memory.gradients)}, momentum {_megabytes(memory.momentum)}, kept for the backward pass "
-        f"{_megabytes(memory.kept)}, images {_megabytes(memory.images)}), if nothing is compiled; the program and "
-        "working space come on top.",
-        soft_wrap=True,
-    )
-    for warning in found.warnings:
-        console.print(f"[yellow]Warning:[/yellow] {escape(warning)}", soft_wrap=True)
-
-
-def _print_measured(measured: dict[str, Any], found: Plan) -> None:
-    epoch = measured["step_seconds"] * found.steps_per_epoch
-    console.print(
-        f"Measured over {measured['steps']} steps, {escape(measured['device'])}: {measured['images_per_second']:,.0f} "
-        f"images/s, {_duration(epoch)} an epoch, {_duration(epoch * found.epochs)} in all, without evaluation. The "
-        f"first step took {measured['first_step_seconds']:.1f} s. "
-        f"Peak memory {_megabytes(measured['peak_memory_bytes'])}.",
-        soft_wrap=True,
-    )
 
 
 def _views(views: dict[str, float]) -> str:
@@ -119,7 +137,7 @@ def _megabytes(count: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """``42 s``, ``17 min`` or ``3.4 h``."""
+    """``0.8 s``, ``42 s``, ``17 min`` or ``3.4 h``."""
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

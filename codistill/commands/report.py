@@ -22,7 +22,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page; else report.html in the folder.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Where figures go; else report/ in the folder.")] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Make it again and again until all runs are finished.")
+        bool, typer.Option("--watch", help="Make it again and again as long as a run is trained.")
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="Seconds between two looks of --watch.")] = 10,
 ) -> None:
@@ -30,10 +30,10 @@ def report(
     out = out or folder / "report.html"
     page = make_page(folder, every if watch else None)
     write_page(page, out)
-    if watch and not page.finished:
+    if watch and page.training:
         console.print(f"{escape(printable(str(out)))} is made anew every {every} s; Ctrl-C ends that.", soft_wrap=True)
         try:
-            while not page.finished:
+            while page.training:
                 time.sleep(every)
                 page = make_page(folder, every)
                 write_page(page, out)

@@ -2,12 +2,13 @@
 
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.markup import escape
@@ -97,14 +98,38 @@ def new_run(name: str) -> Path:
     return Path("runs") / f"{stem}_{name}"
 
 
+class TitledTable(Protocol):
+    """What ``print_tables`` prints."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def header(self) -> list[str]: ...
+    @property
+    def cells(self) -> list[list[str]]: ...
+
+
+def print_tables(tables: Sequence[TitledTable]) -> None:
+    """Each below its title, if it has one."""
+    for table in tables:
+        if table.title:
+            console.print(escape(table.title), soft_wrap=True)
+        print_table(table.header, table.cells)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A row for each where that fits the terminal. Else a column for each, or as many columns as fit below each other:
-    what takes fewer lines."""
+    """A row for each where that fits the terminal, words of headers and cells below each other if need be. Else a
+    column for each, or as many columns as fit below each other: what takes fewer lines."""
     lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     columns = [list(column) for column in zip(*lines, strict=True)]
-    parts = list(_side_by_side(columns))
-    if len(parts) > 1:
-        parts = min(parts, list(_side_by_side(lines)), key=lambda parts: len(parts) * (len(parts[0][0]) + 3))
+    if _width(folded := _folded(columns)) < console.width:
+        parts = [folded]
+    else:
+        parts = min(
+            list(_side_by_side(columns)),
+            list(_side_by_side(lines)),
+            key=lambda parts: len(parts) * (len(parts[0][0]) + 3),
+        )
     for part in parts:
         table = Table()
         for column in part:
@@ -114,9 +139,50 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console.print(table)
 
 
+_NARROW = 9  # characters of a column that is not folded further
+# Where a cell may go on in the next line: between words, and within names where that is not enough. Never in numbers.
+_BREAKS = (r"(?<= )(?=[A-Za-z(]|\d+x)", r"(?<= )(?=[A-Za-z(]|\d+x)|(?<=[_/])|(?<=-)(?=[A-Za-z])")
+
+
+def _folded(columns: list[list[str]]) -> list[list[str]]:
+    """The columns, narrower where that makes them fit: headers first, then the widest cells."""
+    found = columns
+    if _width(found) >= console.width:
+        found = [[_wrapped(own[0], max(map(len, own[1:]), default=0)), *own[1:]] for own in columns]
+    for breaks in _BREAKS:
+        foldable = set(range(len(found)))
+        while _width(found) >= console.width and foldable:
+            place = max(foldable, key=lambda own: _column_width(found[own]))
+            width = _column_width(found[place])
+            narrower = [_wrapped(cell, width - 1, breaks) for cell in columns[place]]
+            if width > _NARROW and _column_width(narrower) < width:
+                found[place] = narrower
+            else:
+                foldable.remove(place)
+    return found
+
+
+def _wrapped(text: str, width: int, breaks: str = _BREAKS[0]) -> str:
+    """In lines of that width, or as wide as the longest part between two breaks."""
+    lines = [""]
+    for part in re.split(breaks, text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(map(str.rstrip, lines))
+
+
+def _column_width(column: Sequence[str]) -> int:
+    return max(map(_widest, column))
+
+
+def _widest(cell: str) -> int:
+    return max(map(len, cell.split("\n")))
+
+
 def _width(columns: Sequence[Sequence[str]]) -> int:
     """Of a table, without its left border."""
-    return sum(max(map(len, column)) + 3 for column in columns)
+    return sum(_column_width(column) + 3 for column in columns)
 
 
 def _side_by_side(columns: list[list[str]]) -> Iterator[list[list[str]]]:

@@ -7,12 +7,12 @@ import typer
 from rich.markup import escape
 
 from codistill.commands.progress import epochs_done, train_with_progress
-from codistill.commands.shared import check_no_spaces, console, new_app, print_table
+from codistill.commands.shared import check_no_spaces, console, new_app, print_table, print_tables
 from codistill.errors import TrainingEnded, UserError
 from codistill.printable import printable
 from codistill.recipe import read_overrides
 from codistill.report.compare import compare
-from codistill.report.tables import tables
+from codistill.report.tables import narrow_tables
 from codistill.sweep.dry_run import STEPS, dry_run
 from codistill.sweep.gpus import read_gpus
 from codistill.sweep.plan import read_sweep
@@ -66,7 +66,4 @@ def sweep(
         all_jobs = [Job(entry, out) for entry in entries]
         print_table(["run", "state", "epochs"], [[job.name, job.state, epochs_done(job)] for job in all_jobs])
         return
-    for table in tables(compare(train_with_progress(entries, out, jobs=jobs, gpus=own_gpus)), details="none"):
-        if table.title:
-            console.print(escape(table.title), soft_wrap=True)
-        print_table(table.header, table.cells)
+    print_tables(narrow_tables(compare(train_with_progress(entries, out, jobs=jobs, gpus=own_gpus))))

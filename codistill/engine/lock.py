@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from codistill.errors import UserError
 
 NAME = ".lock"
+PATIENCE = 0.5  # seconds: a report that asks whether a run is trained holds its lock for a moment
 
 
 class RunLock:
@@ -30,7 +31,7 @@ class RunLock:
         if self._held:
             return
         try:
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(timeout=PATIENCE, poll_interval=0.02)
         except Timeout:
             raise UserError(
                 f"Run folder '{self._run}' is being trained by {self._holder()}. "

@@ -77,7 +77,8 @@ class Timetable(NamedTuple):
 class Recorder:
     """The observer of ``codistill.engine.fit``.
 
-    sample: validation images for another look at the students after each epoch.
+    sample: validation images for another look at the students after each epoch. warned: what ``display`` was warned of,
+    to be kept with the run.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Recorder:
         validation: Iterable[Batch] | None,
         sample: Iterable[Batch] | None,
         display: Display,
+        warned: list[str],
         health: Health,
         answers: Answers,
         bad_batch: BadBatch,
@@ -106,7 +108,7 @@ class Recorder:
         self._runtime, self._processes = runtime, runtime.processes
         self._validation, self._sample, self._display = validation, sample, display
         self._health, self._bad_batch, self._stop, self._once = health, bad_batch, stop, once
-        self.answers = answers
+        self.answers, self.warnings = answers, warned
         # Several processes ask each other whether to save or to stop only now and then: asking waits for the slowest.
         self._ask_every = 1 if self._processes.count == 1 else timetable.log_every
         self._interval, self._whole_epoch = Meter(self._processes), Meter(self._processes)
@@ -182,11 +184,6 @@ class Recorder:
         """Of the epochs, how many were burn-in."""
         return self._horizon.burn_in_epochs / self._horizon.epochs
 
-    @property
-    def warnings(self) -> list[str]:
-        """Those of students that collapsed, in the order in which they were told."""
-        return list(self._health.told.values())
-
     def restore(self, state: dict[str, Any]) -> int:
         """Take up training from a checkpoint; returns how many steps are done. Raises UserError if it does not fit."""
         self._snapshot.put_back(state, self._meters)
@@ -199,6 +196,8 @@ class Recorder:
             self.accuracy = Accuracy(**state["validation_accuracy"])
         self._health.told = dict(state["warnings"])
         self._once.told = list(state.get("told", []))  # checkpoints of earlier versions have none
+        before = state.get("warned", state["warnings"].values())  # which runs of earlier versions did not keep
+        self.warnings[:] = dict.fromkeys([*before, *self.warnings])
         self.answers.restore(state["answers"])
         like = self._cohort.state_dict()
         self.best.restore(state["best_epoch"], lambda name, whole: self._processes.part(whole, like[name]))
@@ -231,6 +230,7 @@ class Recorder:
             "validation_accuracy": self.accuracy._asdict() if self.accuracy else None,
             "warnings": self._health.told,
             "told": self._once.told,
+            "warned": list(self.warnings),
             "answers": self.answers.state(),
             "best_epoch": self._processes.whole(self.best.state()),
             "ends": self._timetable.ends,

@@ -112,7 +112,7 @@ def class_gains(run: str, analysis: Analysis, control: Analysis) -> Figure | Non
     )
 
 
-def gains_over_control(gains: Sequence[tuple[str, Difference]]) -> Figure | None:
+def gains_over_control(name: str, title: str, gains: Sequence[tuple[str, Difference]]) -> Figure | None:
     """A forest plot: by how much each row, by its label, is better than its control, with the interval."""
     if not gains:
         return None
@@ -135,14 +135,14 @@ def gains_over_control(gains: Sequence[tuple[str, Difference]]) -> Figure | None
         axes.set_ylim(-0.6, len(gains) - 0.35)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
-        axes.set_xlabel("percent points over the control")
+        axes.set_xlabel("percent points")
 
     said = "; ".join(f"{label} {told(gain)}" for label, gain in gains)
     return draw(
-        "gains",
-        "Gain over the control",
+        name,
+        title,
         plot,
-        alt=f"Gains in test accuracy over the control: {said}.",
+        alt=f"{title}, in test accuracy: {said}.",
         note="Students' mean. Dot: mean over seeds; line: 95 % interval; ticks: single seeds.",
         height=max(2.2, 0.55 * len(gains) + 1.1),
     )

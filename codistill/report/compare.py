@@ -1,5 +1,6 @@
 """Runs side by side, from their files alone: rows of runs that differ only by seed, in blocks of rows that compete."""
 
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,10 @@ import yaml
 from codistill import run_files
 from codistill.errors import UserError
 from codistill.printable import printable
-from codistill.report.terms import comparable, differing, flatten, shown, terms_of, weights_alone
+from codistill.report.terms import LENGTH, comparable, differing, flatten, shown, terms_of, weights_alone
 
-ALONE = "independent"  # the method in which nobody teaches: the control
+ALONE = "independent"  # the method without teaching: that of all controls
+NEAR = 0.1  # costs that differ by no more than this share are equal
 _Run = tuple[Path, dict[str, Any], dict[str, Any]]  # its folder, configuration and summary
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d{6}_\d{3}_")  # how a run begins that was given no name
 
@@ -55,7 +57,7 @@ class Row(NamedTuple):
     settings: dict[str, Any]  # what else differs between the rows of this table
     runs: list[Path]
     flat: dict[str, Any]  # the configuration as keys joined by dots, without what is free
-    weights_alone: list[dict[str, Any]]  # of the losses that each student would have with nobody teaching
+    weights_alone: list[dict[str, Any]]  # of the losses that each student would have without teaching
 
     @property
     def students(self) -> dict[str, list[float]]:
@@ -65,9 +67,38 @@ class Row(NamedTuple):
     def epochs(self) -> int | None:
         return self.flat.get("epochs")
 
+    @property
+    def plain(self) -> bool:
+        """Plain training: neither teaching nor tasks."""
+        return self.method == ALONE and self.tasks == "none"
+
+    def passes_over(self, other: "Row") -> float | None:
+        """Forward passes of all of training, as a multiple of the other's; None where one is not known."""
+        if not self.cost.passes or not other.cost.passes or not self.epochs or not other.epochs:
+            return None
+        return self.cost.passes * self.epochs / (other.cost.passes * other.epochs)
+
+    def seconds_over(self, other: "Row") -> float | None:
+        """The same of seconds of training: of the processor where both know it, for by the wall a run beside others
+        takes longer."""
+        one, two = self.cost.processor_seconds, other.cost.processor_seconds
+        if not one or not two:
+            one, two = self.cost.training_seconds, other.cost.training_seconds
+        return statistics.fmean(one) / max(statistics.fmean(two), 1e-9) if one and two else None
+
+    def equal_compute(self, other: "Row") -> bool:
+        """Whether forward passes are the same but for a tenth, or for part of an epoch; or seconds of training are, and
+        passes, if they are known, are no fewer."""
+        passes, seconds = self.passes_over(other), self.seconds_over(other)
+        if passes is not None and self.epochs and math.ceil(round(self.epochs / passes, 6)) == self.epochs:
+            return True
+        if passes is not None and passes <= 1 + NEAR:
+            return passes >= 1 - NEAR
+        return seconds is not None and abs(seconds - 1) <= NEAR
+
 
 class Block(NamedTuple):
-    """Rows on equal terms, and controls that trained longer. ``terms``: those in which it is another than others."""
+    """Rows on equal terms, and controls of another length. ``terms``: those in which it is another than others."""
 
     terms: dict[str, Any]
     rows: list[Row]
@@ -106,18 +137,23 @@ def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
 
 
 def _blocks(rows: Sequence[Row]) -> tuple[list[Block], list[str]]:
-    """Rows on equal terms. A longer training of students alone goes with those that it is the control of."""
+    """Rows on equal terms. Those without teaching also stand with the ones whose control they are, however long they
+    trained; by themselves they stand only where there are none."""
     places: dict[str, list[Row]] = {}
     for row in rows:
         places.setdefault(_key(row), []).append(row)
-    taught = [own for own in places.values() if any(row.method != ALONE for row in own)]
-    for own in list(places.values()):
-        if all(row.method == ALONE for row in own):
-            shorter = [block for block in taught if _trained_longer(own[0], block[0])]
-            for block in shorter:
-                block += own
-            if shorter:
-                del places[_key(own[0])]
+    taught = {key: [row for row in own if row.method != ALONE] for key, own in places.items()}
+    alone = {key: [row for row in own if row.method == ALONE] for key, own in places.items()}
+    for key, own in alone.items():
+        for row in own:
+            joined = [place for place, others in taught.items() if others and _control_elsewhere(row, others)]
+            if taught[key]:  # it has a place: it goes elsewhere only as plain training at equal compute
+                joined = [place for place in joined if row.plain and any(map(row.equal_compute, taught[place]))]
+            for place in joined:
+                places[place].append(row)
+            if joined and not taught[key]:
+                places[key].remove(row)
+    places = {key: own for key, own in places.items() if own}
     terms = [terms_of(own[0].flat) for own in places.values()]
     keys = differing(terms)
     return [
@@ -130,10 +166,13 @@ def _key(row: Row) -> str:
     return str(sorted(terms_of(row.flat).items()))
 
 
-def _trained_longer(row: Row, other: Row) -> bool:
-    """On the same terms but for more epochs."""
-    own, others = terms_of(row.flat), terms_of(other.flat)
-    return differing([own, others]) == ["epochs"] and own.get("epochs", 0) > others.get("epochs", 0)
+def _control_elsewhere(row: Row, others: Sequence[Row]) -> bool:
+    """Whether ``row``, without teaching, differs from the terms of ``others`` in its length alone, and trained longer,
+    or is plain training at equal compute to one of them."""
+    between = differing([terms_of(row.flat), terms_of(others[0].flat)])
+    if not between or not set(between) <= set(LENGTH):
+        return False
+    return (row.epochs or 0) > (others[0].epochs or 0) or (row.plain and any(map(row.equal_compute, others)))
 
 
 def _with_settings(rows: Sequence[Row]) -> list[Row]:

@@ -1,7 +1,8 @@
-"""The control of a row: the same students alone with the same tasks; and which command would make one that is missing.
+"""What a row is compared with: its two controls, or the row that was asked for; and which command makes a control.
 
-What a method gains over its control is what teaching adds. A control on the same epochs sees every image as often; one
-with the same compute was trained for longer, until it had cost as much as the method.
+- *Without teaching*: the same students with the same tasks. The difference is what teaching adds.
+- *Plain, at equal compute*: the same students with neither teaching nor tasks, trained for so many epochs that they
+  made as many forward passes. The difference says whether it was worth it.
 """
 
 import json
@@ -11,127 +12,186 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
+from typing import NamedTuple
 
 from codistill import run_files
 from codistill.errors import UserError, unknown
-from codistill.report.compare import ALONE, Block, Comparison, Row, compare
-from codistill.report.terms import kept_alone
+from codistill.report.compare import ALONE, NEAR, Block, Comparison, Row, compare
+from codistill.report.terms import REPLANNED, differing, kept_alone, terms_of
 
-NEAR = 0.1  # costs that differ by no more than this share are the same
+WITHOUT_TEACHING, PLAIN = "without teaching", "plain"
+EQUAL = f"{PLAIN}, at equal compute"
+MOST_NAMES = 3  # of rows, in what a control is
 
 
-def reference(row: Row, block: Block, against: str | None = None, *, without_tasks: bool = False) -> Row | None:
-    """The row that ``row`` is compared with: the one called ``against``, or its control; None where there is none."""
+class Reference(NamedTuple):
+    """A row that another is compared with."""
+
+    row: Row
+    kinds: tuple[str, ...]  # WITHOUT_TEACHING, PLAIN or both; none of them where it was asked for by name
+    label: str  # ``plain, at equal compute``; empty where it was asked for by name
+    differs: tuple[str, ...] = ()  # terms in which the two do not compete
+
+
+def references(row: Row, block: Block, against: Row | None = None) -> list[Reference]:
+    """``against``, also of another block, if given; else the controls of ``row`` that are in its block."""
     if against is not None:
-        found = next((other for other in block.rows if other.name == against), None)
-    else:
-        found = control(row, block, without_tasks=without_tasks)
-    return None if found is None or found.name == row.name else found
+        differs = tuple(differing([terms_of(row.flat), terms_of(against.flat)]))
+        return [] if against.name == row.name else [Reference(against, (), "", differs)]
+    taught, plain = without_teaching(row, block), plain_training(row, block)
+    if taught is not None and plain is not None and taught.name == plain.name:
+        return [Reference(plain, (WITHOUT_TEACHING, PLAIN), label(plain, row))]
+    found = [Reference(taught, (WITHOUT_TEACHING,), _with_epochs(taught, row))] if taught is not None else []
+    return found + ([Reference(plain, (PLAIN,), label(plain, row))] if plain is not None else [])
 
 
-def control(row: Row, block: Block, *, without_tasks: bool = False) -> Row | None:
-    """Students alone with the same tasks: on the same epochs if there are such, else with more.
-
-    without_tasks: where there are none, those without any task will do, on the same epochs; ``same_tasks`` tells.
-    """
-    alone, epochs = _alone(row, block.rows), block_epochs(block)
-    if without_tasks and not alone:
-        alone = [other for other in _in_order(row, block.rows) if other.epochs == epochs and _is_plain(other, row)]
-    return next((other for other in alone if other.epochs == epochs), next(iter(alone), None))
+def without_teaching(row: Row, block: Block) -> Row | None:
+    """The same students with the same tasks: on the same epochs if there are such, else the nearest."""
+    if row.method == ALONE:
+        return None
+    alone = [other for other in _in_order(row, block.rows) if same_tasks(other, row)]
+    return min(alone, key=lambda other: abs((other.epochs or 0) - (row.epochs or 0)), default=None)
 
 
-def controls_of(comparison: Comparison) -> dict[Path, Path]:
-    """Each run in which students learned together -> the run of its control, if need be one without tasks."""
+def plain_training(row: Row, block: Block) -> Row | None:
+    """The same students with neither teaching nor tasks: at equal compute if there are such, else the nearest."""
+    plain = [other for other in _in_order(row, block.rows) if other.name != row.name and _is_plain(other, row)]
+    if row.plain:  # one that trained for another length is not its control
+        return None
+
+    def distance(other: Row) -> tuple[bool, float, int]:
+        passes = row.passes_over(other) or row.seconds_over(other)
+        far = math.inf if passes is None else abs(math.log(max(passes, 1e-9)))
+        return (not other.equal_compute(row), far, abs((other.epochs or 0) - (row.epochs or 0)))
+
+    return min(plain, key=distance, default=None)
+
+
+def label(control: Row, row: Row) -> str:
+    """What a control of ``row`` is: ``without teaching``, ``plain, at equal compute``, ``plain, 30 epochs``."""
+    if not control.plain:
+        return _with_epochs(control, row)
+    if control.equal_compute(row):
+        return EQUAL
+    return f"{PLAIN}, {'same' if control.epochs == row.epochs else control.epochs} epochs"
+
+
+def _with_epochs(control: Row, row: Row) -> str:
+    if control.epochs == row.epochs:
+        return WITHOUT_TEACHING
+    length = "at equal compute" if control.equal_compute(row) else f"{control.epochs} epochs"
+    return f"{WITHOUT_TEACHING}, {length}"
+
+
+def controls_of(comparison: Comparison, kind: str = WITHOUT_TEACHING) -> dict[Path, Path]:
+    """Each run with teaching -> the run of its control of this kind; or else in plain training."""
     found: dict[Path, Path] = {}
     for block in comparison.blocks:
         for row in block.rows:
-            other = reference(row, block, without_tasks=True)
-            if other is not None and row.method != ALONE:
-                theirs = dict(zip(other.seeds, other.runs, strict=True))
+            own = references(row, block) if row.method != ALONE else []
+            chosen = [one for one in own if kind in one.kinds] or (own if kind == WITHOUT_TEACHING else [])
+            for one in chosen[:1]:
+                theirs = dict(zip(one.row.seeds, one.row.runs, strict=True))
                 found |= {run: theirs[seed] for seed, run in zip(row.seeds, row.runs, strict=True) if seed in theirs}
     return found
 
 
 def alone_among(others: Sequence[Path], run: Path) -> list[Path]:
-    """Those of students alone, with the seed and on the terms of ``run``; what does not compare with it is left out."""
+    """Those without teaching, with the seed and on the terms of ``run``; what does not compare with it is left out."""
     seed, found = run_files.read_config(run)["seed"], list[Path]()
     for other in others:
-        with suppress(UserError):  # somebody else's folder is no fault of this run
+        with suppress(UserError):  # what else lies there is no fault of this run
             config = run_files.read_config(other)
             if (config["method"]["name"], config["seed"]) == (ALONE, seed):
                 found += [other] if len(compare([run, *found, other]).blocks) == 1 else []
     return found
 
 
-def block_epochs(block: Block) -> int | None:
-    """The epochs of all rows but those controls that trained longer."""
-    return min((row.epochs for row in block.rows if row.epochs is not None), default=None)
-
-
-def check_reference(against: str, rows: Sequence[Row]) -> None:
-    """Raises UserError if no row is called so."""
-    if against not in [row.name for row in rows]:
-        raise unknown("row", against, [row.name for row in rows])
+def find_row(name: str, rows: Sequence[Row]) -> Row:
+    """The row that is called so. Raises UserError if there is none."""
+    found = next((row for row in rows if row.name == name), None)
+    if found is None:
+        raise unknown("row", name, [row.name for row in rows])
+    return found
 
 
 def role(row: Row, block: Block) -> str:
-    """``alone, same epochs``, ``alone, same compute as NAME``, ``alone, 200 epochs``; empty for what is no control."""
+    """``without teaching``, ``plain, at equal compute to NAME``, ``plain, 30 epochs``; empty for what is no control."""
     if row.method != ALONE:
         return ""
-    if row.epochs == block_epochs(block):
-        return "alone, same epochs"
-    same = [other.name for other in block.rows if other.method != ALONE and same_compute(row, other)]
-    return f"alone, same compute as {', '.join(same)}" if same else f"alone, {row.epochs} epochs"
-
-
-def same_compute(row: Row, other: Row) -> bool:
-    """Forward passes or seconds of training are the same but for a tenth."""
-    ratios = (_ratio_of_passes(row, other), _ratio_of_seconds(row, other))
-    return same_tasks(row, other) and any(ratio is not None and abs(ratio - 1) <= NEAR for ratio in ratios)
+    taught = [other for other in block.rows if other.method != ALONE]
+    own = [other for other in taught if row.plain or same_tasks(row, other)] or taught
+    kinds = list(dict.fromkeys(label(row, other) for other in own)) or [PLAIN if row.plain else WITHOUT_TEACHING]
+    equal = [other.name for other in own if row.plain and row.equal_compute(other)]
+    if len(kinds) > 1 and equal:
+        return f"{EQUAL} to {', '.join(equal) if len(equal) <= MOST_NAMES else f'{len(equal)} rows'}"
+    return kinds[0]
 
 
 def missing(block: Block) -> list[tuple[str, str]]:
     """For each control that a block lacks, what it is and the command that makes it."""
-    lines: dict[tuple[str, str], tuple[str, str]] = {}  # one for each configuration: several rows may want the same
+    lines: dict[str, tuple[str, int | None, list[Row]]] = {}  # one for each configuration: several rows may want it
     for row in block.rows:
         if row.method == ALONE:
             continue
-        alone = _alone(row, block.rows)
-        same_epochs = next((other for other in alone if other.epochs == row.epochs), None)
-        if same_epochs is None:
-            text = f"No control of '{row.name}' (alone, same epochs)"
-            lines.setdefault((str(_task_keys(row)), ""), (text, command_for_control(row)))
-        elif row.epochs and not any(same_compute(other, row) for other in alone):
-            ratio = _ratio_of_passes(row, same_epochs) or _ratio_of_seconds(row, same_epochs)
-            if ratio is not None and ratio > 1 + NEAR:
-                epochs = f" epochs={math.ceil(row.epochs * ratio)}"
-                text = f"No control of '{row.name}' (alone, same compute: {ratio:.2f} x)"
-                lines.setdefault((str(_task_keys(row)), epochs), (text, command_for_control(row, epochs)))
-    return list(lines.values())
+        plain, epochs = plain_training(row, block), plain_epochs(row, block)
+        both = row.tasks == "none" and epochs == row.epochs  # plain training is the control without teaching, too
+        if without_teaching(row, block) is None and not both:
+            lines.setdefault(f"{_task_keys(row)}", (WITHOUT_TEACHING, None, []))[2].append(row)
+        if epochs is not None and (plain is None or not (plain.equal_compute(row) or plain.epochs == epochs)):
+            how = f"at equal compute: {epochs} epochs"
+            if not row.cost.passes and plain is None:
+                how = "same epochs; compute is not known"
+            ce = [weights["ce"] for weights in row.weights_alone]
+            lines.setdefault(f"{PLAIN} {ce} {epochs}", (f"{PLAIN}, {how}", epochs, []))[2].append(row)
+    return [
+        (f"No control of {', '.join(repr(row.name) for row in rows)} ({what})", command_for_control(rows, epochs))
+        for what, epochs, rows in lines.values()
+    ]
 
 
-def command_for_control(row: Row, epochs: str = "") -> str:
-    """What makes the control of a row, with all its seeds; weights of losses that it will not have are left out."""
-    run = row.runs[0]
+def plain_epochs(row: Row, block: Block) -> int | None:
+    """For how many epochs plain training makes as many forward passes as ``row``, or takes as many seconds."""
+    if row.epochs is None:
+        return None
+    if row.cost.passes:  # a step of plain training makes one
+        return math.ceil(round(row.epochs * row.cost.passes, 6))
+    plain = plain_training(row, block)
+    seconds = row.seconds_over(plain) if plain is not None else None
+    if plain is None or seconds is None or abs(seconds - 1) <= NEAR:
+        return plain.epochs if plain is not None else row.epochs
+    return math.ceil(round((plain.epochs or row.epochs) * seconds, 6))
+
+
+def command_for_control(rows: Sequence[Row], plain_for: int | None = None) -> str:
+    """What makes a control of ``rows``, with all their seeds; weights of losses that it will not have are left out.
+
+    plain_for: the epochs of plain training; None for the control without teaching.
+    """
+    row = rows[0]
+    run, seeds = row.runs[0], sorted({seed for own in rows for seed in own.seeds})
     config = run_files.read_config(run)
-    kept = kept_alone(config)
-    weights = "" if kept == config.get("weights", {}) else f" {shlex.quote(f'weights={json.dumps(kept)}')}"
-    name = str(run.parent / re.sub(r"[^\w.+-]+", "_", f"{row.name}_alone{epochs}"))
-    several = len(row.seeds) > 1
-    seed = "$seed" if several else str(row.seeds[0])
-    command = f"codistill train {shlex.quote(str(run / 'config.yaml'))} method={ALONE}{weights}{epochs} "
+    words = [f"method={ALONE}"]
+    if plain_for is not None and row.tasks != "none":
+        words.append("tasks=none")
+    kept = kept_alone(config, tasks=plain_for is None)
+    if kept != config.get("weights", {}):
+        words.append(f"weights={json.dumps(kept)}")
+    if plain_for is not None and plain_for != row.epochs:
+        words.append(f"epochs={plain_for}")
+        words += [f"{REPLANNED}=[]"] if config.get(REPLANNED) else []
+    stem = re.sub(r"[^\w.+-]+", "_", f"{row.name}_{'alone' if plain_for is None else PLAIN}")
+    if (run.parent / f"{stem}-seed{seeds[0]}").exists():  # for other epochs, or of another row
+        stem += f"_{plain_for or row.epochs}_epochs"
+    name, seed = str(run.parent / stem), "$seed" if len(seeds) > 1 else str(seeds[0])
+    command = f"{shlex.join(['codistill', 'train', str(run / 'config.yaml'), *words])} "
     command += f"seed={seed} run={shlex.quote(name)}-seed{seed}"
-    return f"for seed in {' '.join(map(str, row.seeds))}; do {command}; done" if several else command
-
-
-def _alone(row: Row, rows: Sequence[Row]) -> list[Row]:
-    return [other for other in _in_order(row, rows) if same_tasks(other, row)]
+    return f"for seed in {' '.join(map(str, seeds))}; do {command}; done" if len(seeds) > 1 else command
 
 
 def _in_order(row: Row, rows: Sequence[Row]) -> list[Row]:
-    """Students alone with a seed in common, for differences are paired; those in the same order of images first, for
-    some methods have an order of their own, and no control in it."""
+    """Without teaching and with a seed in common, for differences are paired; those in the same order of images first,
+    for some methods have an order of their own, and no control in it."""
     alone = [other for other in rows if other.method == ALONE and not set(other.seeds).isdisjoint(row.seeds)]
     return sorted(alone, key=lambda other: other.flat.get("order") != row.flat.get("order"))
 
@@ -141,26 +201,12 @@ def same_tasks(row: Row, other: Row) -> bool:
 
 
 def _is_plain(row: Row, other: Row) -> bool:
-    """Without tasks, and with the cross-entropy of the other."""
+    """Plain training with the cross-entropy of the other."""
     ours, theirs = ([weights["ce"] for weights in own.weights_alone] for own in (row, other))
-    return row.tasks == "none" and ours == theirs
+    return row.plain and ours == theirs
 
 
 def _task_keys(row: Row) -> dict[str, object]:
     """The tasks, their settings, and what they weigh beside the cross-entropy."""
     own = {key: value for key, value in row.flat.items() if key == "tasks" or key.startswith("task.")}
     return {**own, "weights": row.weights_alone}
-
-
-def _ratio_of_passes(row: Row, other: Row) -> float | None:
-    if not row.cost.passes or not other.cost.passes or not row.epochs or not other.epochs:
-        return None
-    return row.cost.passes * row.epochs / (other.cost.passes * other.epochs)
-
-
-def _ratio_of_seconds(row: Row, other: Row) -> float | None:
-    """Of the processor where both runs know it: by the wall, a run beside others takes longer."""
-    one, two = row.cost.processor_seconds, other.cost.processor_seconds
-    if not one or not two:
-        one, two = row.cost.training_seconds, other.cost.training_seconds
-    return fmean(one) / max(fmean(two), 1e-9) if one and two else None

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from codistill import run_files
 from codistill.errors import UserError
 from codistill.report.compare import Accuracies, Block, Row
-from codistill.report.controls import reference
+from codistill.report.controls import EQUAL, PLAIN, Reference, references
 from codistill.report.predictions import Right, read_right
 from codistill.report.statistics import Interval, bootstrap, mcnemar, t_interval
+from codistill.report.terms import belongs
 
 
 class Measure(NamedTuple):
@@ -50,6 +51,9 @@ class Difference(NamedTuple):
 
     row: str
     against: str
+    label: str  # what that is: ``plain, at equal compute``; empty where it was asked for by name
+    kinds: tuple[str, ...]  # of control
+    differs: tuple[str, ...]  # terms in which the two do not compete
     measure: Measure
     seeds: list[int]  # that both have
     by_seed: list[float]
@@ -68,9 +72,21 @@ class Difference(NamedTuple):
     @property
     def basis(self) -> str:
         """What this interval is over; why there is none."""
+        seeds = "one seed" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
         if self.t is not None:
-            return f"{len(self.seeds)} seeds"
-        return f"one seed; over {self.images:,} test images only" if self.over_images else "one seed, no interval"
+            return seeds
+        alike = " with the same difference" if len(self.seeds) > 1 else ""
+        return f"{seeds}{alike}" + (f"; over {self.images:,} test images only" if self.over_images else ", no interval")
+
+    @property
+    def unequal(self) -> str:
+        """``same epochs``, ``30 epochs``: how long plain training was that is not at equal compute; else empty."""
+        return "" if PLAIN not in self.kinds or self.label == EQUAL else self.label.removeprefix(f"{PLAIN}, ")
+
+    @property
+    def significant(self) -> bool | None:
+        """Whether the interval leaves zero out; None where there is no interval."""
+        return None if self.interval is None else not self.interval.spans_zero
 
 
 def measures(rows: Sequence[Row]) -> list[Measure]:
@@ -93,24 +109,19 @@ def students_of(rows: Sequence[Row]) -> list[str]:
     return [f"student {place + 1}" for place in range(max(map(len, names)))]
 
 
-def differences(block: Block, against: str | None = None, *, without_tasks: bool = False) -> list[Difference]:
-    """Every row's, to the one called ``against`` or to its control. Raises UserError where answers do not belong.
-
-    without_tasks: a control without tasks will do where there is no other.
-    """
+def differences(block: Block, against: Row | None = None) -> list[Difference]:
+    """Every row's, to ``against`` or to its controls. Raises UserError where answers do not belong."""
     found, read = [], lru_cache(maxsize=None)(_read)  # a control is compared with many
     for row in block.rows:
-        other = reference(row, block, against, without_tasks=without_tasks)
-        if other is None:
-            continue
-        seeds = [seed for seed in row.seeds if seed in other.seeds]
-        if seeds:
-            rights = _rights(row, other, seeds, read)
-            found += [
-                _difference(row, other, measure, seeds, rights)
-                for measure in measures([row, other])
-                if measure.values(row) and measure.values(other)
-            ]
+        for other in references(row, block, against):
+            if seeds := [seed for seed in row.seeds if seed in other.row.seeds]:
+                same_images = not any(belongs(key, ("data",)) for key in other.differs)
+                rights = _rights(row, other.row, seeds, read) if same_images else []
+                found += [
+                    _difference(row, other, measure, seeds, rights)
+                    for measure in measures([row, other.row])
+                    if measure.values(row) and measure.values(other.row)
+                ]
     return found
 
 
@@ -123,9 +134,9 @@ def _of(measure: Measure, accuracies: Accuracies) -> list[float] | None:
 
 
 def _difference(
-    row: Row, other: Row, measure: Measure, seeds: list[int], rights: list[tuple[Right, Right]]
+    row: Row, other: Reference, measure: Measure, seeds: list[int], rights: list[tuple[Right, Right]]
 ) -> Difference:
-    ours, theirs = (_by_seed(one, measure) for one in (row, other))
+    ours, theirs = (_by_seed(one, measure) for one in (row, other.row))
     by_seed = [ours[seed] - theirs[seed] for seed in seeds]
     pairs = [(measure.right(one), measure.right(another)) for one, another in rights]
     whole = [(one, another) for one, another in pairs if one is not None and another is not None]
@@ -133,7 +144,10 @@ def _difference(
     binary = [pair for pair in whole if pair[0].dtype == pair[1].dtype == bool]
     return Difference(
         row.name,
-        other.name,
+        other.row.name,
+        other.label,
+        other.kinds,
+        other.differs,
         measure,
         seeds,
         by_seed,

@@ -16,7 +16,7 @@ from codistill.printable import printable, printable_lines
 from codistill.report import palette
 from codistill.report.compare import Row
 from codistill.report.drawing import Figure
-from codistill.report.overview import Overview, overview
+from codistill.report.overview import Overview, facts, overview
 from codistill.report.parts import Section
 from codistill.report.sections import sections_of
 from codistill.report.story import Story, find_runs, read_story
@@ -36,7 +36,7 @@ class Page(NamedTuple):
 
     html: str
     figures: list[Figure]
-    finished: bool
+    training: bool  # whether a process trains one of the runs now
 
 
 def make_page(folder: Path, refresh: int | None = None) -> Page:
@@ -49,18 +49,20 @@ def make_page(folder: Path, refresh: int | None = None) -> Page:
     top = overview(stories, _beside(folder) if runs == [folder] else [])
     told: list[tuple[Story, list[Section]]] = []
     for story, row in _parts(stories, top):
-        control = top.controls.get(story.path)
-        told.append((story, sections_of(story, row, read_story(control) if control else None)))
-    finished = all(story.finished for story in stories)
+        found = [top.controls.get(story.path), top.plain.get(story.path)]
+        control, plain = (read_story(path) if path else None for path in found)
+        others = [other for other in stories if row and other.path in row.runs and other != story]
+        told.append((story, sections_of(story, row, control, plain, others)))
+    training = any(story.training for story in stories)
     script = _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = TEMPLATES.get_template("page.html.jinja").render(
         title=printable(folder.resolve().name),
         top=top,
         told=told,
-        stories=stories,
-        finished=finished,
-        refresh=None if finished else refresh,
+        facts=facts(stories),
+        training=training,
+        refresh=refresh if training else None,
         light=palette.css(palette.LIGHT),
         dark=palette.css(palette.DARK),
         style=_read("page.css"),
@@ -70,7 +72,7 @@ def make_page(folder: Path, refresh: int | None = None) -> Page:
         command=shlex.join(["codistill", "report", str(folder)]),
     )
     figures = [*top.figures, *(figure for _, sections in told for section in sections for figure in section.figures)]
-    return Page(html, figures, finished)
+    return Page(html, figures, training)
 
 
 def write_page(page: Page, out: Path) -> None:

@@ -44,7 +44,7 @@ def command(*words: str | Path) -> str:
 def how_to_analyse(story: Story) -> tuple[str, str]:
     """For what the analysis of a run would fill."""
     if not story.finished:
-        return "It needs a finished run.", command("train", "--resume", story.path)
+        return "It needs a finished run.", "" if story.training else command("train", "--resume", story.path)
     return "It needs the run's analysis.", command("analyse", story.path)
 
 
@@ -60,6 +60,12 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def told(gain: Difference) -> str:
-    """``+2.13 points, 95 % interval 0.40 to 3.86 (3 seeds)``."""
-    between = f", 95 % interval {' to '.join(map(signed, gain.interval))}" if gain.interval else ""
-    return f"{signed(gain.mean)} points{between} ({gain.basis})"
+    """``+2.13 points, 95 % CI +0.40 to +3.86 (3 seeds)``."""
+    limits = f", 95 % CI {between(gain)}" if between(gain) else ""
+    return f"{signed(gain.mean)} points{limits} ({gain.basis})"
+
+
+def between(gain: Difference) -> str:
+    """``+0.40 to +3.86``; nothing where there is no interval, or its limits do not differ as they are written."""
+    low, high = map(signed, gain.interval or (0.0, 0.0))
+    return "" if low == high else f"{low} to {high}"

@@ -1,5 +1,7 @@
 """Sections of a finished run: what each student contributed, what that fixed, how sure they are, what it cost."""
 
+from collections.abc import Sequence
+
 import yaml
 
 from codistill.report import at_end, images
@@ -32,7 +34,7 @@ def fixed(story: Story, row: Row | None, control: Story | None) -> Section:
     """row: of a finished run, for the command of a control."""
     section = Section("fixed", "What learning together fixed")
     if control is None:
-        how = ("It needs a control.", command_for_control(row)) if row else how_to_analyse(story)
+        how = ("It needs a control.", command_for_control([row])) if row else how_to_analyse(story)
         section.missing.append(how)
         return section
     if story.analysis and control.analysis:
@@ -78,7 +80,8 @@ def cost(story: Story) -> Section:
         if story.last is not None:
             speed = story.last.get("images_per_second")
             section.lead = f"{number(speed, 1)} images/s so far." if speed else ""
-        section.missing.append(("The run is not finished.", command("train", "--resume", story.path)))
+        how = "" if story.training else command("train", "--resume", story.path)
+        section.missing.append(("The run is not finished.", how))
         return section
     students = summary["parameters"]["students"]
     training_only = summary["parameters"]["training_only"]
@@ -99,10 +102,17 @@ def cost(story: Story) -> Section:
     return section
 
 
-def warnings(story: Story) -> Section:
-    told = (story.summary or {}).get("warnings") or []
-    told = told or list(dict.fromkeys(text for epoch in story.epochs for text in epoch.get("warnings") or []))
+def warnings(story: Story, others: Sequence[Story]) -> Section:
+    """``others``: runs of the same row, whose warnings are told where this run had none like them."""
+    told = _warnings(story)
+    for other in others:
+        told += [f"{other.name}: {text}" for text in _warnings(other) if text not in told]
     return Section("warnings", "Warnings", lead="" if told else "None.", points=told)
+
+
+def _warnings(story: Story) -> list[str]:
+    of_epochs = dict.fromkeys(text for epoch in story.epochs for text in epoch.get("warnings") or [])
+    return list((story.summary or {}).get("warnings") or of_epochs)
 
 
 def configuration(story: Story) -> Section:

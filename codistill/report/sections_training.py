@@ -1,12 +1,16 @@
 """Sections that fill while a run goes on: accuracy, losses, richness and diversity."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from codistill.report import at_end, over_time
 from codistill.report.parts import Section, Table, command, how_to_analyse, number, signed
 from codistill.report.story import Story
 from codistill.run_files import told_apart
 
 
-def accuracy(story: Story, control: Story | None) -> Section:
+def accuracy(story: Story, control: Story | None, plain: Story | None) -> Section:
+    """control: without teaching, if there is one. plain: training without tasks, too."""
     section = Section("accuracy", "Accuracy")
     curve = over_time.accuracy(story.name, story.epochs, story.students)
     section.figures = [curve] if curve else []
@@ -16,37 +20,40 @@ def accuracy(story: Story, control: Story | None) -> Section:
     if not story.epochs:
         section.missing.append(_why_no_epochs(story))
     if story.summary is not None:
-        section.tables = [_accuracy_table(story, control)]
+        same = control is None or (plain is not None and control.path == plain.path)
+        controls = {"plain": plain, **({} if same else {"without teaching": control})}
+        section.tables = [_accuracy_table(story, {name: own for name, own in controls.items() if own and own.summary})]
     return section
 
 
-def _accuracy_table(story: Story, control: Story | None) -> Table:
+def _accuracy_table(story: Story, controls: Mapping[str, Story]) -> Table:
     assert story.summary is not None
-    test = story.summary["test_accuracy"]
-    validation = story.summary.get("validation_accuracy") or {}
-    theirs = control.summary["test_accuracy"] if control and control.summary else None
-    rows = []
-    for name, own in test["students"].items():
-        alone = theirs["students"].get(name) if theirs else None
-        rows.append([told_apart(name), own, validation.get("students", {}).get(name), alone])
-    if test["teacher"] is not None:
-        rows.append(["teacher", test["teacher"], validation.get("teacher"), None])
-    rows.append(["ensemble", test["ensemble"], validation.get("ensemble"), theirs["ensemble"] if theirs else None])
-    header = ["", "test", "validation", *(["control", "gain"] if theirs else [])]
+    test, validation = story.summary["test_accuracy"], story.summary.get("validation_accuracy") or {}
+    rows = [(told_apart(name), _of_student(name)) for name in test["students"]]
+    rows += [("teacher", lambda accuracy: accuracy.get("teacher"))] if test["teacher"] is not None else []
+    rows.append(("ensemble", lambda accuracy: accuracy.get("ensemble")))
     cells = []
-    for name, own, on_validation, alone in rows:
-        line = [name, number(own), number(on_validation)]
-        if theirs:
-            line += [number(alone), "" if alone is None else signed(own - alone)]
+    for name, of in rows:
+        line = [name, number(of(test)), number(of(validation))]
+        for control in controls.values():
+            own, alone = of(test), of((control.summary or {})["test_accuracy"])
+            line.append("" if own is None or alone is None else f"{number(alone)} ({signed(own - alone)})")
         cells.append(line)
+    named = "; ".join(f"{name}: {control.name}" for name, control in controls.items())
     caption = "Accuracy after the last epoch, percent"
-    return Table(caption + (f"; control: {control.name}" if theirs and control else ""), header, cells)
+    caption += f"; of controls on test images, and in brackets this run minus it ({named})" if named else ""
+    return Table(caption, ["", "test", "validation", *controls], cells)
+
+
+def _of_student(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda accuracy: accuracy.get("students", {}).get(name)
 
 
 def _why_no_epochs(story: Story) -> tuple[str, str]:
     """Why there are no curves, and the command that makes some."""
     if story.summary is None:
-        return "No epoch is done yet.", command("report", story.path, "--watch")
+        watch, go_on = command("report", story.path, "--watch"), command("train", "--resume", story.path)
+        return "No epoch is done yet.", watch if story.training else go_on
     how = command("train", story.path / "config.yaml", "run=NEW")
     return "The run is finished, but its metrics.jsonl is not in its folder, so no curves.", how
 

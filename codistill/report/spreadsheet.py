@@ -8,26 +8,39 @@ from typing import Any
 
 from codistill.printable import printable
 from codistill.report.compare import Comparison
-from codistill.report.controls import role
-from codistill.report.differences import Difference, differences, measures, students_of
+from codistill.report.controls import PLAIN, WITHOUT_TEACHING, find_row, role
+from codistill.report.differences import Difference, Measure, differences, measures, students_of
 from codistill.report.statistics import Interval
+from codistill.report.terms import written
 
+_DIFFERENCE = (
+    *("against", "against_is", "differs_in", "paired_seeds", "difference", "t_low", "t_high", "bootstrap_seeds_low"),
+    *("bootstrap_seeds_high", "images", "bootstrap_images_low", "bootstrap_images_high", "mcnemar_p"),
+)
 COLUMNS = (
     *("block", "run", "method", "tasks", "settings", "control", "accuracy_of", "weights", "mean", "std", "seeds"),
-    *("values", "against", "paired_seeds", "difference", "t_low", "t_high", "bootstrap_seeds_low"),
-    *("bootstrap_seeds_high", "images", "bootstrap_images_low", "bootstrap_images_high", "mcnemar_p"),
+    "values",
+    *_DIFFERENCE,
+    *(f"plain_{column}" for column in _DIFFERENCE),
     *("training_only_parameters", "passes_per_step", "epochs", "seconds", "training_seconds", "processor_seconds"),
     "images_per_second",
 )
 
 
 def to_csv(comparison: Comparison, against: str | None = None) -> str:
-    """Accuracies in percent; what has an entry per seed is joined by ``;``. What is not known is empty."""
+    """Accuracies in percent; what has an entry per seed is joined by ``;``. What is not known is empty.
+
+    ``difference`` is that to ``against``, or else to the control without teaching; ``plain_difference`` that to plain
+    training.
+    """
+    named = find_row(against, comparison.rows) if against is not None else None
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for number, block in enumerate(comparison.blocks, 1):
-        found = {(own.row, own.measure): own for own in differences(block, against)}
+        found: dict[tuple[str, Measure, str], Difference] = {}
+        for own in differences(block, named):
+            found |= {(own.row, own.measure, kind): own for kind in own.kinds or (WITHOUT_TEACHING,)}
         names = students_of(block.rows)
         for row in block.rows:
             of_row = {
@@ -35,7 +48,7 @@ def to_csv(comparison: Comparison, against: str | None = None) -> str:
                 "run": row.name,
                 "method": row.method,
                 "tasks": row.tasks,
-                "settings": _joined([f"{key}={value}" for key, value in row.settings.items()]),
+                "settings": _joined([written({key: value}) for key, value in row.settings.items()]),
                 "control": role(row, block),
                 "seeds": _joined(row.seeds),
                 "training_only_parameters": row.cost.training_only,
@@ -55,7 +68,9 @@ def to_csv(comparison: Comparison, against: str | None = None) -> str:
                     "std": statistics.stdev(values) if len(values) > 1 else "",
                     "values": _joined(values),
                 }
-                line = {**of_row, **accuracy, **_difference(found.get((row.name, measure)))}
+                first = _difference(found.get((row.name, measure, WITHOUT_TEACHING)))
+                plain = _difference(found.get((row.name, measure, PLAIN)))
+                line = {**of_row, **accuracy, **first, **{f"plain_{key}": own for key, own in plain.items()}}
                 writer.writerow({key: printable(cell) if isinstance(cell, str) else cell for key, cell in line.items()})
     return text.getvalue()
 
@@ -65,6 +80,8 @@ def _difference(difference: Difference | None) -> dict[str, Any]:
         return {}
     return {
         "against": difference.against,
+        "against_is": difference.label,
+        "differs_in": _joined(difference.differs),
         "paired_seeds": _joined(difference.seeds),
         "difference": difference.mean,
         "images": difference.images or "",

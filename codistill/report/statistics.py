@@ -13,6 +13,7 @@ from scipy import stats
 
 LEVEL = 0.95  # of all intervals
 RESAMPLES = 10_000
+_NONE = 1e-9  # narrower is no interval: all values are equal but for rounding, which does not make them certain
 
 
 class Interval(NamedTuple):
@@ -21,9 +22,14 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    @property
+    def spans_zero(self) -> bool:
+        return self.low <= 0 <= self.high
+
 
 def t_interval(differences: Sequence[float]) -> Interval | None:
-    """Student's interval for the mean of n paired differences: mean ± t(n - 1) s / sqrt(n). None for n < 2.
+    """Student's interval for the mean of n paired differences: mean ± t(n - 1) s / sqrt(n). None for n < 2, and for
+    differences that are all equal: they tell nothing of how much others would differ.
 
     It takes the differences for normal. Three seeds make it wide: t is 4.3 there, and 2.0 only from 60 on.
     """
@@ -31,11 +37,12 @@ def t_interval(differences: Sequence[float]) -> Interval | None:
         return None
     values = np.asarray(differences, dtype=np.float64)
     half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean() - half), float(values.mean() + half))
+    return _interval(values.mean() - half, values.mean() + half)
 
 
 def bootstrap(values: Sequence[float] | NDArray[np.floating], resamples: int = RESAMPLES) -> Interval | None:
-    """Percentile interval for the mean of n values, each drawn again with replacement. None for n < 2.
+    """Percentile interval for the mean of n values, each drawn again with replacement. None for n < 2,
+    and for values that are all equal.
 
     Draws how often each distinct value comes, which is the same and takes no more time for more images. Repeatable: the
     random numbers are always the same. Source: Efron, "Bootstrap methods: another look at the jackknife", 1979.
@@ -45,7 +52,11 @@ def bootstrap(values: Sequence[float] | NDArray[np.floating], resamples: int = R
     distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     drawn = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=resamples)
     low, high = np.quantile(drawn @ distinct / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
+    return _interval(low, high)
+
+
+def _interval(low: float, high: float) -> Interval | None:
+    return Interval(float(low), float(high)) if high - low > _NONE else None
 
 
 def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

@@ -38,6 +38,7 @@ class Story(NamedTuple):
     raw: Raw | None
     examples: Pictures | None
     fixed: Pictures | None
+    training: bool  # whether a process trains it now
 
     @property
     def students(self) -> list[str]:
@@ -45,8 +46,19 @@ class Story(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether nobody teaches anybody: it is a control."""
+        """Whether it is a control, without teaching."""
         return bool(self.config["method"]["name"] == ALONE)
+
+    @property
+    def state(self) -> str:
+        if self.finished:
+            return "finished"
+        return "running" if self.training else "stopped"
+
+    @property
+    def progress(self) -> str:
+        """``2 of 4 epochs``."""
+        return f"{len(self.epochs)} of {self.config.get('epochs', '?')} epochs"
 
     @property
     def finished(self) -> bool:
@@ -85,6 +97,7 @@ def read_story(run: Path) -> Story:
         _raw(run, summary.get("sha256", {})) if summary and analysed else None,
         _pictures(run, "examples") if analysed else None,
         _pictures(run, "fixed") if analysed else None,
+        not finished and run_files.is_training(run),
     )
 
 

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from codistill.printable import printable
 from codistill.report.compare import Block, Comparison, Row, mean_and_deviation
-from codistill.report.controls import role
+from codistill.report.controls import EQUAL, PLAIN, WITHOUT_TEACHING, find_row, role
 from codistill.report.differences import Difference, Measure, differences, measures, students_of
 from codistill.report.statistics import Interval
+from codistill.report.terms import written
 
 MEAN = Measure("students' mean")
 
@@ -23,25 +24,34 @@ class Table(NamedTuple):
 
 
 def tables(
-    comparison: Comparison,
-    against: str | None = None,
-    *,
-    timing: bool = True,
-    details: Literal["all", "mean", "none"] = "all",
+    comparison: Comparison, against: str | None = None, *, timing: bool = True, details: bool = True
 ) -> list[Table]:
-    """For each block a table of accuracies, and one of differences in all of them, or in the students' mean alone.
+    """For each block a table of accuracies and costs, and with ``details`` one of all differences.
 
+    against: the row that the others are compared with, also those of other blocks; else each row's controls.
     ``timing=False`` where runs were not timed under equal conditions.
     """
-    found = []
-    for number, block in enumerate(comparison.blocks, 1):
-        own = differences(block, against)
-        terms = ", ".join(f"{key}={value}" for key, value in block.terms.items())
-        title = f"Block {number} of {len(comparison.blocks)}: {terms}" if len(comparison.blocks) > 1 else ""
+    found, named = [], find_row(against, comparison.rows) if against is not None else None
+    for title, block in _titled(comparison):
+        own = differences(block, named)
         found.append(Table(title, *_accuracies(block, own, against, timing)))
-        told = [one for one in own if details == "all" or one.measure._replace(selected=False) == MEAN]
-        if told and details != "none":
-            found.append(Table(f"{title}; differences" if title else "Differences", *_differences(block, told)))
+        if own and details:
+            found.append(Table(_joined(title, "differences"), *_differences(block, own)))
+    return found
+
+
+def narrow_tables(comparison: Comparison, against: str | None = None) -> list[Table]:
+    """For a terminal: for each block accuracies, differences of the students' mean, what training took, and settings
+    that differ."""
+    found, named = [], find_row(against, comparison.rows) if against is not None else None
+    for title, block in _titled(comparison):
+        own = [one for one in differences(block, named) if one.measure == MEAN]
+        found.append(Table(title, *_only_accuracies(block)))
+        if own:
+            found.append(Table(_joined(title, "differences of the students' mean"), *_only_mean(block, own)))
+        found.append(Table(_joined(title, "training"), *_training(block)))
+        if settings := _settings(block):
+            found.append(Table(_joined(title, "what else differs"), ["run", "settings"], settings))
     return found
 
 
@@ -73,19 +83,30 @@ def escape_latex(text: str) -> str:
     return f"{{}}{escaped}" if escaped.startswith("[") else escaped  # or a line break would take it for a length
 
 
+def _titled(comparison: Comparison) -> list[tuple[str, Block]]:
+    """Blocks, each with the terms that set it apart; without a title where there is one."""
+    blocks = comparison.blocks
+    if len(blocks) == 1:
+        return [("", blocks[0])]
+    return [(f"Block {place} of {len(blocks)}: {written(own.terms)}", own) for place, own in enumerate(blocks, 1)]
+
+
+def _joined(title: str, what: str) -> str:
+    return f"{title}; {what}" if title else f"{what[0].upper()}{what[1:]}"
+
+
 def _accuracies(
     block: Block, own: Sequence[Difference], against: str | None, timing: bool
 ) -> tuple[list[str], list[list[str]]]:
     names = students_of(block.rows)
     kinds = [measure for measure in measures(block.rows) if not measure.selected or measure.kind != "student"]
-    by_row = {difference.row: difference for difference in own if difference.measure == MEAN}
     columns: dict[str, list[str]] = {"run": [_name(row, block) for row in block.rows]}
     columns["method"] = [row.method for row in block.rows]
     columns["tasks"] = [row.tasks for row in block.rows]
     for measure in kinds:
         columns[measure.label(names)] = [_shown(measure, row) for row in block.rows]
-        if measure == MEAN and own:
-            columns[f"mean vs. {against or 'control'}"] = [_difference(by_row.get(row.name)) for row in block.rows]
+        if measure == MEAN:
+            columns |= _minus(block, own, against)
     columns["seeds"] = [str(len(row.seeds)) for row in block.rows]
     columns["training-only parameters"] = [f"{row.cost.training_only:,}" for row in block.rows]
     if any(row.cost.passes for row in block.rows):
@@ -97,15 +118,28 @@ def _accuracies(
         columns["training minutes"] = [_mean(row.cost.training_seconds, 1 / 60, ".1f") for row in block.rows]
         columns["images/s"] = [_mean(row.cost.images_per_second, 1, ",.0f") for row in block.rows]
     if any(row.settings for row in block.rows):
-        columns["also differs"] = [", ".join(f"{k}={v}" for k, v in row.settings.items()) for row in block.rows]
-    return list(columns), [list(line) for line in zip(*columns.values(), strict=True)]
+        columns["also differs"] = [written(row.settings) for row in block.rows]
+    return _cells(columns)
+
+
+def _minus(block: Block, own: Sequence[Difference], against: str | None) -> dict[str, list[str]]:
+    """The students' mean minus that of each control, or of the row that was asked for: a column each."""
+    of_mean = [one for one in own if one.measure == MEAN]
+    columns = {}
+    for kind in [None] if against is not None else [WITHOUT_TEACHING, PLAIN]:
+        by_row = {one.row: one for one in of_mean if kind is None or kind in one.kinds}
+        if by_row:
+            column = EQUAL if kind == PLAIN else kind or against
+            columns[f"mean minus {column}"] = [_difference(by_row.get(row.name), kind) for row in block.rows]
+    return columns
 
 
 def _differences(block: Block, own: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
     names = students_of(block.rows)
     columns = {
         "run": [difference.row for difference in own],
-        "against": [difference.against for difference in own],
+        "against": [_against(difference) for difference in own],
+        "differs in": [", ".join(difference.differs) for difference in own],
         "accuracy of": [difference.measure.label(names) for difference in own],
         "seeds": [str(len(difference.seeds)) for difference in own],
         "difference": [f"{difference.mean:+.2f}" for difference in own],
@@ -114,8 +148,58 @@ def _differences(block: Block, own: Sequence[Difference]) -> tuple[list[str], li
         "95 %, bootstrap of images": [brackets(difference.over_images) for difference in own],
         "McNemar p of each seed": [", ".join(f"{p:.2g}" for p in difference.mcnemar) for difference in own],
     }
-    known = {name: column for name, column in columns.items() if any(column)}  # one seed has no interval over seeds
-    return list(known), [list(line) for line in zip(*known.values(), strict=True)]
+    return _cells({name: column for name, column in columns.items() if any(column)})
+
+
+def _only_accuracies(block: Block) -> tuple[list[str], list[list[str]]]:
+    """After the last epoch, and deviations of the students' mean alone: a terminal is narrow."""
+    names = students_of(block.rows)
+    columns = {"run": [_name(row, block) for row in block.rows]}
+    columns[MEAN.label(names)] = [_shown(MEAN, row) for row in block.rows]
+    for measure in measures(block.rows):
+        if measure != MEAN and not measure.selected:
+            columns[measure.label(names)] = [_mean(measure.values(row) or [], 1, ".2f") for row in block.rows]
+    return _cells(columns)
+
+
+def _only_mean(block: Block, own: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
+    columns = {
+        "run": [difference.row for difference in own],
+        "minus": [_against(difference) for difference in own],
+        "differs in": [", ".join(difference.differs) for difference in own],
+        "points": [f"{difference.mean:+.2f}" for difference in own],
+        "95 % CI": [brackets(difference.interval) for difference in own],
+        "over": [difference.basis for difference in own],
+    }
+    return _cells({name: column for name, column in columns.items() if any(column)})
+
+
+def _training(block: Block) -> tuple[list[str], list[list[str]]]:
+    processor = [_mean(row.cost.processor_seconds, 1 / 60, ".1f") for row in block.rows]
+    minutes = [f"{fmean(row.cost.seconds) / 60:.1f}" for row in block.rows]
+    columns = {
+        "run": [row.name for row in block.rows],
+        "method (tasks)": [row.method if row.tasks == "none" else f"{row.method} ({row.tasks})" for row in block.rows],
+        "epochs": [str(row.epochs or "") for row in block.rows],
+        "seeds": [str(len(row.seeds)) for row in block.rows],
+        "passes a step": [f"{row.cost.passes:g}" if row.cost.passes else "" for row in block.rows],
+        **({"processor minutes": processor} if all(processor) else {"minutes": minutes}),
+    }
+    return _cells({name: column for name, column in columns.items() if any(column)})
+
+
+def _settings(block: Block) -> list[list[str]]:
+    """Of each row what else sets it apart, if anything does."""
+    written_of = {row.name: written({k: v for k, v in row.settings.items() if k != "epochs"}) for row in block.rows}
+    return [[name, settings] for name, settings in written_of.items() if settings]
+
+
+def _against(difference: Difference) -> str:
+    return f"{difference.against} ({difference.label})" if difference.label else difference.against
+
+
+def _cells(columns: dict[str, list[str]]) -> tuple[list[str], list[list[str]]]:
+    return list(columns), [list(line) for line in zip(*columns.values(), strict=True)]
 
 
 def _name(row: Row, block: Block) -> str:
@@ -128,14 +212,19 @@ def _shown(measure: Measure, row: Row) -> str:
     return mean_and_deviation(values) if values else ""
 
 
-def _difference(difference: Difference | None) -> str:
-    """``+2.21 [0.40, 4.02]``, the interval being Student's."""
-    return "" if difference is None else f"{difference.mean:+.2f} {brackets(difference.t)}".strip()
+def _difference(difference: Difference | None, kind: str | None) -> str:
+    """``+2.21 [0.40, 4.02]``, the interval being Student's; with how long plain training was that is not
+    at equal compute."""
+    if difference is None:
+        return ""
+    unequal = f"({difference.unequal})" if kind == PLAIN and difference.unequal else ""
+    return " ".join(filter(None, [f"{difference.mean:+.2f}", brackets(difference.t), unequal]))
 
 
 def brackets(interval: Interval | None) -> str:
-    """``[0.40, 4.02]``, or nothing."""
-    return "" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
+    """``[0.40, 4.02]``; nothing where there is no interval, or its limits do not differ as they are written."""
+    low, high = (f"{limit:.2f}" for limit in interval or (0.0, 0.0))
+    return "" if low == high else f"[{low}, {high}]"
 
 
 def _mean(values: Sequence[float], factor: float, form: str) -> str:

@@ -1,6 +1,6 @@
 """What runs must have in common to compete, and what they may differ in: configurations as flat keys and values."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,10 +9,12 @@ _FREE = (
     *("seed", "device", "compile", "side_by_side", "sharding"),
     *("log_every", "save_minutes", "trackers", "project", "data.cache"),
 )
+REPLANNED = "replanned"  # when --minutes changed the number of epochs
+LENGTH = ("epochs", REPLANNED)  # terms that say how long a run trained
 _OWN = ("method", "task")  # sections whose keys belong to one method or task: another row simply has others
 # Runs that differ here do not compete: they saw other data, or were trained otherwise.
 _TERMS = (
-    *("data", "augment", "optimizer", "batch_size", "epochs", "replanned"),
+    *("data", "augment", "optimizer", "batch_size", *LENGTH),
     *("view_statistics", "sync_batchnorm", "precision", "students", "poison", "processes"),
 )
 SHOWN = ("method.name", "tasks")  # have columns of their own
@@ -30,8 +32,11 @@ def weights_alone(config: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def kept_alone(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of ``weights`` that weighs something when nobody teaches: of the others there are no losses then."""
+def kept_alone(config: dict[str, Any], *, tasks: bool = True) -> dict[str, Any]:
+    """The part of ``weights`` that weighs something without teaching, and without tasks if told so: there are no other
+    losses then."""
+    if not tasks:
+        config = {**config, "tasks": [[] for _ in config["tasks"]]}
     weights = config.get("weights", {})
     names = (f"{student}/{loss}" for student, losses in _losses_alone(config).items() for loss in losses)
     heard = {_key_of(name, weights) for name in names}
@@ -113,6 +118,19 @@ def shown(flat: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
     """Those of the keys that a row has, or could have: a setting of another method is none of its own."""
     own = [key for key in keys if key in flat or not belongs(key, _OWN)]
     return {key: flat.get(key, "default") for key in own if not belongs(key, SHOWN)}
+
+
+def written(settings: Mapping[str, Any]) -> str:
+    """``epochs=20, optimizer.lr=0.1``, for a title or a cell; the many plans of --minutes in brief."""
+    return ", ".join(f"{key}={_brief(value) if key == REPLANNED else value}" for key, value in settings.items())
+
+
+def _brief(plans: Any) -> str:
+    """``3 times, last at step 120``: when --minutes changed the number of epochs."""
+    if not isinstance(plans, list) or not plans:
+        return "never"
+    times = "once" if len(plans) == 1 else f"{len(plans)} times, last"
+    return f"{times} at step {plans[-1]['until_step']}"
 
 
 def belongs(key: str, sections: Sequence[str]) -> bool:

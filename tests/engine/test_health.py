@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 from cohorts import CLASSES, Silent, make_batch, make_cohort
+from interrupted import killed_after_an_epoch
 
 from codistill import Cohort, runs
 from codistill.config import make_config
 from codistill.engine import health
 from codistill.engine.glance import look
 from codistill.engine.health import Health, constant_answer
+from codistill.engine.run_folder import RunFolder
 from codistill.engine.runtime import Runtime
 from codistill.run_files import read_metrics, read_summary
 
@@ -135,6 +137,20 @@ def test_a_healthy_short_run_warns_of_nothing(tmp_path: Path) -> None:
     config = make_config({"epochs": 3, "batch_size": 64, "method": "dml", "tasks": "none"})
     summary = runs.train(config, tmp_path / "run", display)
     assert summary["warnings"] == display.warnings == []
+
+
+def test_what_a_run_warned_of_before_and_until_it_was_interrupted_is_in_the_summary_once(tmp_path: Path) -> None:
+    display = Listening()
+    given = {"batch_size": 32, "data": {"name": "digits", "per_class": 12}, "method": "dml", "tasks": "none"}
+    config = make_config({**given, "epochs": 3, "optimizer": {"weight_decay": 0.05}})
+    with killed_after_an_epoch():
+        runs.train(config, tmp_path / "run", display)
+    (warned,) = display.warnings
+    assert warned.startswith("optimizer.weight_decay=0.05 is one for adamw")
+    checkpoint = RunFolder(tmp_path / "run").load_checkpoint()
+    assert checkpoint["warned"] == [warned]
+    summary = runs.train(config, tmp_path / "run", Silent(), resume=True)
+    assert summary["warnings"] == read_summary(tmp_path / "run")["warnings"] == [warned]
 
 
 def test_a_runs_warnings_are_shown_logged_and_in_its_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

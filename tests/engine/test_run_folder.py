@@ -17,7 +17,7 @@ from codistill.doctor import first_difference
 from codistill.engine.durable import SaveError
 from codistill.engine.recorder import Recorder
 from codistill.engine.run_folder import RunFolder
-from codistill.run_files import read_metrics
+from codistill.run_files import read_metrics, read_summary
 
 CONFIG = make_config(
     {
@@ -84,6 +84,7 @@ def test_a_run_goes_on_exactly_from_the_checkpoint_that_is_really_used(
     assert "checkpoint.pt' is damaged" in warning
     assert "of epoch 1." in warning
     assert first_difference(whole, run) is None
+    assert read_summary(run)["warnings"][-1] == warning
 
 
 def test_a_run_that_was_stopped_in_its_first_epoch_is_resumed_from_the_start(

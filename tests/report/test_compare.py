@@ -10,6 +10,7 @@ from made_up_runs import ALONE, CONFIG, accuracy, write_run, write_seeds
 from typer.testing import CliRunner
 
 from codistill.cli import app
+from codistill.commands import shared
 from codistill.errors import UserError
 from codistill.report.compare import compare, mean_and_deviation
 from codistill.report.tables import markdown, tables
@@ -62,6 +63,43 @@ def test_students_alone_who_trained_longer_stand_with_those_whose_control_they_a
     (block,) = compare(runs).blocks
     assert [row.name for row in block.rows] == ["taught", "long"]
     assert [row.settings["epochs"] for row in block.rows] == [10, 20]
+
+
+def test_the_terminal_shows_three_rows_at_80_columns_as_three_whole_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared.console, "width", 80)
+    cost = {"forward_passes": {"a": 1.25, "b": 1.25}, "processor_seconds": 700.0, "training_seconds": 800.0}
+    for seed in range(3):
+        write_run(tmp_path / f"collaborative-seed{seed}", 50, 51 + seed, cost, seed=seed)
+        write_run(tmp_path / f"collaborative_alone-seed{seed}", 47, 48, cost, seed=seed, method=ALONE)
+        plain = {**cost, "forward_passes": {"a": 1, "b": 1}}
+        kinds = {"seed": seed, "method": ALONE, "tasks": [[], []], "epochs": 13}
+        write_run(tmp_path / f"collaborative_plain-seed{seed}", 52, 53, plain, **kinds)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("\N{BOX DRAWINGS HEAVY DOWN AND RIGHT}") for line in lines) == 3
+    assert [line for line in lines if line and line[0].isalpha()] == ["Differences of the students' mean", "Training"]
+
+
+def test_the_command_computes_what_was_asked_for_and_says_where_no_seed_is_in_common(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "sweep", [50, 51], epochs=20)
+    write_seeds(tmp_path, "alone", [40, 42], method=ALONE)
+    write_run(tmp_path / "other", 1, 1, seed=7)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path), "--against", "alone"])
+    assert done.exit_code == 0, done.output
+    line = next(line for line in done.stdout.splitlines() if "sweep" in line and "+9.50" in line)
+    assert [cell.strip() for cell in line.split("\N{BOX DRAWINGS LIGHT VERTICAL}")][1:5] == [
+        "sweep",
+        "alone",
+        "epochs",
+        "+9.50",
+    ]
+    assert "No difference of 'other' to 'alone': they have no seed in common (7 and 0, 1)." in done.stderr
+    assert "What differs from 'alone' stands beside each difference to it." in done.stderr
+    assert "No control" not in done.stderr
 
 
 def test_students_alone_who_trained_less_or_on_other_terms_too_stand_apart(tmp_path: Path) -> None:

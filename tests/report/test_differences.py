@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from codistill.errors import UserError
 from codistill.report.compare import Block, compare
 from codistill.report.differences import Difference, Measure, differences
 from codistill.report.spreadsheet import COLUMNS, to_csv
-from codistill.report.statistics import bootstrap, mcnemar, t_interval
-from codistill.report.tables import escape_latex, latex, markdown, tables
+from codistill.report.statistics import Interval, bootstrap, mcnemar, t_interval
+from codistill.report.tables import brackets, escape_latex, latex, markdown, narrow_tables, tables
 
 LABELS = [0, 1, 2, 0, 1, 2]
 A, B = [0, 1, 2, 0, 0, 0], [0, 0, 2, 0, 1, 0]  # four right each
@@ -26,8 +27,8 @@ def only_block(runs: list[Path]) -> Block:
     return block
 
 
-def found(runs: list[Path], measure: Measure, against: str | None = None) -> Difference:
-    (one,) = [own for own in differences(only_block(runs), against) if own.measure == measure]
+def found(runs: list[Path], measure: Measure) -> Difference:
+    (one,) = [own for own in differences(only_block(runs)) if own.measure == measure]
     return one
 
 
@@ -50,8 +51,51 @@ def test_rows_without_a_seed_in_common_have_no_difference(tmp_path: Path) -> Non
 def test_no_difference_is_computed_between_blocks(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "taught", 2, 2, epochs=20), write_run(tmp_path / "alone", 1, 1, method=ALONE)]
     comparison = compare(runs)
-    assert [differences(block, "alone") for block in comparison.blocks] == [[], []]
-    assert "+1.00" not in markdown(tables(comparison, "alone"))
+    assert [differences(block) for block in comparison.blocks] == [[], []]
+    assert "+1.00" not in markdown(tables(comparison))
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"epochs": 20}, "epochs"),
+        ({"replanned": [{"until_step": 20, "epochs": 7}, {"until_step": 120, "epochs": 5}]}, "replanned"),
+        ({"optimizer": {"lr": 0.2, "weight_decay": 5e-4}}, "optimizer.lr"),
+        ({"data": {"name": "other"}}, "data.name"),
+    ],
+)
+def test_the_row_that_was_asked_for_is_compared_with_whatever_the_terms_and_what_differs_is_said_beside_it(
+    tmp_path: Path, changes: dict[str, Any], differs: str
+) -> None:
+    runs = [write_run(tmp_path / "taught", 2, 2, **changes), write_run(tmp_path / "alone", 1, 1, method=ALONE)]
+    comparison = compare(runs)
+    (shown,) = [table for table in tables(comparison, "alone") if "differences" in table.title]
+    line = dict(zip(shown.header, shown.cells[2], strict=True))
+    assert (line["run"], line["against"], line["differs in"]) == ("taught", "alone", differs)
+    assert (line["accuracy of"], line["difference"]) == ("students' mean", "+1.00")
+    assert "| taught | alone | " + differs + " |" in markdown(narrow_tables(comparison, "alone"))
+    lines = list(csv.DictReader(io.StringIO(to_csv(comparison, "alone"))))
+    assert {own["differs_in"] for own in lines if own["run"] == "taught"} == {differs}
+
+
+def test_images_of_other_data_are_not_compared_one_by_one(tmp_path: Path) -> None:
+    runs = pair_with_answers(tmp_path)
+    write_run(tmp_path / "other", 50, 50, data={"name": "other"})
+    write_answers(tmp_path / "other", LABELS[::-1], A, B)
+    comparison = compare([*runs, tmp_path / "other"])
+    named = next(row for row in comparison.rows if row.name == "other")
+    found = [one for block in comparison.blocks for one in differences(block, named) if one.measure == MEAN]
+    assert [(one.row, one.images) for one in found] == [("taught", 0), ("alone", 0)]
+
+
+def test_a_title_names_the_plans_of_minutes_in_brief(tmp_path: Path) -> None:
+    plans = [{"until_step": 20 * step, "epochs": 7 + step} for step in range(1, 7)]
+    runs = [write_run(tmp_path / "minutes", 2, 2, replanned=plans), write_run(tmp_path / "epochs", 2, 2)]
+    for titles in (tables(compare(runs)), narrow_tables(compare(runs))):
+        assert titles[0].title == "Block 1 of 2: replanned=6 times, last at step 120"
+    comparison = compare([*runs, write_run(tmp_path / "dml", 2, 2, batch_size=9, replanned=plans[:1])])
+    assert "replanned=never" in comparison.rows[1].name or comparison.rows[1].settings["replanned"] == "default"
+    assert "until_step" not in markdown(tables(comparison)) + to_csv(comparison)
 
 
 def pair_with_answers(tmp_path: Path) -> list[Path]:
@@ -141,10 +185,38 @@ def test_the_table_shows_the_difference_of_the_mean_with_its_interval(tmp_path: 
         *write_seeds(tmp_path, "alone", [50, 51, 52], method=ALONE),
     ]
     page = markdown(tables(compare(runs)))
-    assert "mean vs. control" in page
+    assert "mean minus without teaching" in page
     assert "+3.00 [-3.57, 9.57]" in page
-    assert "| taught | alone | students' mean | 3 | +3.00 | [-3.57, 9.57] |" in page
-    assert "mean vs. taught" in markdown(tables(compare(runs), "taught"))
+    assert "| taught | alone (without teaching) | students' mean | 3 | +3.00 | [-3.57, 9.57] |" in page
+    assert "mean minus taught" in markdown(tables(compare(runs), "taught"))
+
+
+def test_both_controls_have_a_column_of_differences_and_columns_in_the_spreadsheet(tmp_path: Path) -> None:
+    runs = [
+        *write_seeds(tmp_path, "taught", [51.0, 53.0]),
+        *write_seeds(tmp_path, "alone", [50, 51], method=ALONE),
+        *write_seeds(tmp_path, "plain", [54, 57.5], method=ALONE, tasks=[[], []]),
+    ]
+    (table, *_) = tables(compare(runs))
+    shown = dict(zip(table.header, table.cells[0], strict=True))
+    assert shown["mean minus without teaching"].startswith("+1.50 [")
+    assert shown["mean minus plain, at equal compute"].startswith("-3.75 [")
+    lines = csv.DictReader(io.StringIO(to_csv(compare(runs))))
+    line = next(own for own in lines if own["run"] == "taught" and own["accuracy_of"] == "students' mean")
+    assert (line["against"], float(line["difference"])) == ("alone", 1.5)
+    assert (line["plain_against"], float(line["plain_difference"])) == ("plain", -3.75)
+
+
+def test_an_interval_without_width_is_not_printed(tmp_path: Path) -> None:
+    runs = [
+        *write_seeds(tmp_path, "taught", [47.3, 48.3]),
+        *write_seeds(tmp_path, "alone", [50.3, 51.3], method=ALONE),
+    ]
+    text = markdown([*tables(compare(runs)), *narrow_tables(compare(runs))])
+    assert "-3.00 " in text
+    assert "[-3.00, -3.00]" not in text
+    assert "2 seeds with the same difference, no interval" in text
+    assert brackets(Interval(-3.001, -2.999)) == "", "they are written alike"
 
 
 def test_a_student_that_is_called_teacher_or_run_keeps_a_column_of_its_own(tmp_path: Path) -> None:

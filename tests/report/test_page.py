@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from told_runs import finish, write_run
+from told_runs import finish, trained, write_run
 
 from codistill.commands import report as command
 from codistill.errors import UserError
@@ -70,12 +70,22 @@ def answered(folder: Path, method: str = "collaborative", **kinds: Any) -> Path:
 def calibrated(folder: Path, students: tuple[str, ...]) -> Page:
     """Only the figures of calibration."""
     run = write_run(folder, students=students, tasks=[None] * len(students), analysed=True)
-    return Page("", at_end.calibration("run", read_analysis(run)), finished=True)
+    return Page("", at_end.calibration("run", read_analysis(run)), training=False)
+
+
+def headline_of(folder: Path) -> str:
+    found = re.search("<h1>(.*?)</h1>", make_page(folder).html)
+    assert found
+    return entities.unescape(found[1])
 
 
 def gains_of(html: str, row: str) -> dict[str, str]:
     """The cells of one row of the table of gains, by their heads."""
-    table = next(own for own in re.findall(r"<table.*?</table>", html, re.DOTALL) if "Gain over the control in" in own)
+    table = next(
+        own
+        for own in re.findall(r"<table.*?</table>", html, re.DOTALL)
+        if "minus the control" in entities.unescape(own)
+    )
     heads = [entities.unescape(own) for own in re.findall(r'<th scope="col">(.*?)</th>', table)]
     found = next(own for own in re.findall(r"<tr>.*?</tr>", table) if f'<th scope="row">{row}</th>' in own)
     return dict(zip(heads, re.findall(r"<td[^>]*>(.*?)</td>", found), strict=True))
@@ -102,15 +112,22 @@ def of_one_run(runs: Path) -> Page:
     return make_page(runs / "together0")
 
 
-def test_the_headline_is_the_gain_over_the_control_with_its_interval(page: str) -> None:
-    assert "<h1>Students that learned together gained 2.00 points over each alone</h1>" in page
+def test_a_difference_whose_interval_spans_zero_is_no_gain(page: str) -> None:
     # t(2) is 4.303; the deviation of 1, 2, 3 is 1
-    assert "+2.00 points, 95 % interval \N{MINUS SIGN}0.48 to +4.48 (3 seeds). The interval holds 0" in text_of(page)
+    interval = "(95 % CI \N{MINUS SIGN}0.48 to +4.48)"
+    who, control = "Students that learned together", "the same training without teaching"
+    assert f"<h1>{who}: no significant difference to {control} {interval}</h1>" in page
+    text = text_of(page)
+    assert (
+        "+2.00 points, 95 % CI \N{MINUS SIGN}0.48 to +4.48 (3 seeds). The control is alone: method independent" in text
+    )
+    assert "Whether plain training, without tasks, would end higher is not known" in text
+    assert "gained" not in text
 
 
 def test_one_run_finds_its_control_beside_it_and_says_that_one_seed_is_little(runs: Path) -> None:
     text = text_of(make_page(runs / "together1").html)
-    assert "gained 2.00 points over each alone" in text
+    assert "ended 2.00 points above the same training without teaching, in one seed" in text
     assert "one seed, no interval" in text
 
 
@@ -122,20 +139,114 @@ def test_without_a_control_the_page_says_so_and_how_to_make_one(tmp_path: Path) 
     run = write_run(tmp_path / "together")
     text = text_of(make_page(run).html)
     assert "The students reach 60.00 % on average" in text
-    assert "Without a control nobody knows" in text
+    assert "Without a control it is not known what plain training would reach." in text
+    assert f"method=independent tasks=none seed=0 run={run}_plain-seed0" in text
     assert f"codistill train {run}/config.yaml method=independent seed=0 run={run}_alone-seed0" in text
 
 
-def test_a_control_with_the_same_tasks_comes_before_one_without(tmp_path: Path) -> None:
-    write_run(tmp_path / "a-without", "independent", accuracy=40, tasks=(None, None))
-    run = write_run(tmp_path / "together", accuracy=60)
+def test_the_headline_speaks_of_plain_training_also_where_there_is_a_control_with_the_same_tasks(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path / "b-with", "independent", accuracy=55, logged=False)
+    run = write_run(tmp_path / "together", accuracy=60, logged=False)
+    assert "ended 5.00 points above the same training without teaching" in headline_of(run)
+    write_run(tmp_path / "a-without", "independent", accuracy=40, tasks=(None, None), logged=False)
     text = text_of(make_page(run).html)
-    assert "gained 20.00 points" in text
-    assert "The control has no tasks: this is what tasks and teaching gained together." in text
-    write_run(tmp_path / "b-with", "independent", accuracy=55)
-    text = text_of(make_page(run).html)
-    assert "gained 5.00 points" in text
-    assert "The control has no tasks" not in text
+    assert "ended 20.00 points above plain training at equal compute, in one seed" in text  # of as many seconds
+    assert "Against b-with (without teaching): +5.00 points" in text
+
+
+def write_costly(folder: Path, passes: float, method: str = "collaborative", **kinds: Any) -> Path:
+    """A run of so many forward passes a step."""
+    run = write_run(folder, method, logged=False, **kinds)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "forward_passes": {"a": passes, "b": passes}}))
+    return run
+
+
+def test_a_default_that_ends_below_plain_training_at_equal_compute_is_said_to(tmp_path: Path) -> None:
+    """Though it ends above the control without teaching, which has the task that hurt."""
+    write_costly(tmp_path / "control", 1.25, "independent", accuracy=47.3, epochs=20)
+    write_costly(tmp_path / "default", 1.25, accuracy=50.3, epochs=20)
+    write_costly(tmp_path / "plain", 1, "independent", accuracy=54.4, epochs=25, tasks=(None, None))
+    page = make_page(tmp_path)
+    text = text_of(page.html)
+    assert "ended 4.10 points below plain training at equal compute, in one seed" in text
+    assert "The control is plain: method independent, no tasks, 25 epochs." in text
+    assert "Against control (without teaching): +3.00 points" in text
+    assert {"minus_plain", "minus_without_teaching"} <= {figure.name for figure in page.figures}
+    assert "No control of" not in text
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "says"),
+    [
+        ([55.0, 57.1, 56.1], "ended 2.07 points above plain training at equal compute"),
+        ([52.0, 53.9, 52.8], "ended 1.10 points below plain training at equal compute"),
+        ([54.0, 57.0, 53.0], "no significant difference to plain training at equal compute (95 % CI"),
+    ],
+)
+def test_the_headline_speaks_of_plain_training_and_is_sure_of_what_the_interval_says(
+    tmp_path: Path, accuracies: list[float], says: str
+) -> None:
+    for seed, (accuracy, plain) in enumerate(zip(accuracies, (53.0, 55.0, 54.0), strict=True)):
+        write_costly(tmp_path / f"default{seed}", 1.25, accuracy=accuracy, seed=seed)
+        kinds = {"accuracy": plain, "seed": seed, "epochs": 5, "tasks": (None, None)}
+        write_costly(tmp_path / f"plain{seed}", 1, "independent", **kinds)
+    assert says in headline_of(tmp_path)
+
+
+def test_plain_training_at_equal_compute_comes_before_a_higher_gain_over_plain_training_that_cost_less(
+    tmp_path: Path,
+) -> None:
+    write_costly(tmp_path / "plain", 1, "independent", accuracy=55, tasks=(None, None))
+    write_costly(tmp_path / "dml", 1, "dml", accuracy=56, tasks=(None, None))
+    write_costly(tmp_path / "costly", 4, accuracy=60)
+    assert headline_of(tmp_path) == "dml ended 1.00 points above plain training at equal compute, in one seed"
+    shutil.rmtree(tmp_path / "dml")
+    control = "plain training for the same epochs, with 4.00 x its forward passes"
+    assert headline_of(tmp_path) == f"Students that learned together ended 5.00 points above {control}, in one seed"
+
+
+def test_two_seeds_with_one_difference_are_told_without_an_interval(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"together{seed}", accuracy=50.3 + seed, seed=seed, logged=False)
+        write_run(tmp_path / f"alone{seed}", "independent", accuracy=53.3 + seed, seed=seed, logged=False)
+    html = make_page(tmp_path).html
+    assert "ended 3.00 points below the same training without teaching, in 2 seeds" in html
+    assert "(2 seeds with the same difference, no interval)" in html
+    assert "\N{MINUS SIGN}3.00 to" not in html
+
+
+def test_a_folder_of_unrelated_runs_has_a_neutral_headline_and_a_subtitle_that_is_true_of_all(tmp_path: Path) -> None:
+    write_run(tmp_path / "plain", "independent", accuracy=90, tasks=(None, None), logged=False)
+    write_run(tmp_path / "three", "dml", students=("x", "y", "z"), tasks=[None] * 3, epochs=9, logged=False)
+    add_to_config(write_run(tmp_path / "photos", logged=False), "batch_size: 7")
+    text = text_of(make_page(tmp_path).html)
+    assert "3 runs, in 3 groups that do not compete" in text
+    assert "The groups differ in batch_size, epochs and students." in text
+    assert "3 runs · dml, collaborative, independent · 2 sets of students · digits · 4 to 9 epochs" in text.replace(
+        "collaborative, independent, dml", "dml, collaborative, independent"
+    )
+
+
+def test_runs_without_teaching_are_not_said_to_lack_a_control(tmp_path: Path) -> None:
+    write_run(tmp_path / "task", "independent", accuracy=60, logged=False)
+    plain = write_run(tmp_path / "plain", "independent", accuracy=61, tasks=(None, None), logged=False)
+    for folder in (plain, tmp_path):
+        text = text_of(make_page(folder).html)
+        assert "ontrol it is not known" not in text
+        assert "No control" not in text
+        assert "61.00 %" in text
+    assert headline_of(tmp_path) == "Highest of 2 rows: plain, 61.00 %"
+
+
+def test_warnings_of_all_seeds_of_a_row_are_on_its_page(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"run{seed}", seed=seed, logged=False) for seed in (0, 1)]
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    (runs[1] / "summary.json").write_text(json.dumps({**summary, "warnings": ["All images are grey."]}))
+    text = text_of(make_page(tmp_path).html)
+    assert "Epoch 2: student 'a' answers 'cat' for all images. run1: All images are grey." in text
 
 
 def test_rows_of_one_method_and_tasks_are_told_apart_by_what_their_runs_are_called(tmp_path: Path) -> None:
@@ -145,18 +256,17 @@ def test_rows_of_one_method_and_tasks_are_told_apart_by_what_their_runs_are_call
     write_run(tmp_path / "longer", "independent", epochs=8)
     page = make_page(tmp_path)
     assert "4 to 8 epochs" in text_of(page.html)
-    gains = next(figure for figure in page.figures if figure.name == "gains")
+    gains = next(figure for figure in page.figures if figure.name == "minus_without_teaching")
     assert "warm +1.00 points" in gains.alt
     assert "cold +1.00 points" in gains.alt
 
 
 def test_a_step_that_costs_more_than_its_controls_is_said_to(tmp_path: Path) -> None:
-    for run in (write_run(tmp_path / "alone", "independent"), write_run(tmp_path / "together", accuracy=61)):
-        summary = json.loads((run / "summary.json").read_text())
-        summary["forward_passes"] = {"a": 1, "b": 1} if run.name == "alone" else {"a": 4, "b": 1}
-        (run / "summary.json").write_text(json.dumps(summary))
-    said = "A step takes 2.5 forward passes of a student, one of the control 1."
-    assert said in text_of(make_page(tmp_path).html)
+    write_costly(tmp_path / "alone", 1, "independent")
+    write_costly(tmp_path / "together", 2.5, accuracy=61)
+    assert "above the same training without teaching, with 2.50 x its forward passes, in one seed" in text_of(
+        make_page(tmp_path).html
+    )
 
 
 def test_a_run_on_other_terms_or_of_another_seed_is_no_control(tmp_path: Path) -> None:
@@ -173,12 +283,12 @@ def test_a_control_that_trained_longer_is_said_to(tmp_path: Path) -> None:
     write_run(tmp_path / "alone", "independent", epochs=9, logged=False)
     run = write_run(tmp_path / "together", accuracy=61, logged=False)
     text = text_of(make_page(run).html)
-    assert "gained 1.00 points over each alone" in text
-    assert "The control trained for 9 epochs, these students for 4." in text
+    how = "at equal compute"  # in as many seconds
+    assert f"ended 1.00 points above the same training without teaching, {how}, in one seed" in text
+    assert "The control is alone: method independent, tasks rotation, supcon, 9 epochs." in text
     write_run(tmp_path / "b-alone", "independent", accuracy=59, logged=False)
     text = text_of(make_page(run).html)
-    assert "gained 2.00 points over each alone" in text
-    assert "The control trained" not in text
+    assert "ended 2.00 points above the same training without teaching, in one seed" in text
 
 
 def test_the_page_tells_the_gains_that_compare_tells(tmp_path: Path) -> None:
@@ -188,7 +298,7 @@ def test_the_page_tells_the_gains_that_compare_tells(tmp_path: Path) -> None:
     pair.append(answered(tmp_path / "together", accuracy=61.5, students=students))
     (block,) = compare(pair).blocks
     told = gains_of(make_page(tmp_path).html, "collaborative")
-    assert list(told)[:3] == ["students' mean", "student ensemble", "b"]
+    assert list(told)[:4] == ["minus", "students' mean", "student ensemble", "b"]
     assert "ensemble" in told
     for one in differences(block):
         if one.measure.kind != "teacher":
@@ -214,7 +324,7 @@ def test_a_control_in_another_order_of_images_is_one_where_there_is_no_other(tmp
     add_to_config(write_run(tmp_path / "alone", "independent", logged=False), "order: shuffled")
     run = write_run(tmp_path / "pairs", "mcl", accuracy=61, logged=False)
     add_to_config(run, "order: class_pairs")
-    assert "gained 1.00 points over each alone" in make_page(run).html
+    assert "ended 1.00 points above the same training without teaching" in make_page(run).html
 
 
 def test_seeds_on_other_devices_are_one_row_and_one_part_of_the_page(tmp_path: Path) -> None:
@@ -225,7 +335,7 @@ def test_seeds_on_other_devices_are_one_row_and_one_part_of_the_page(tmp_path: P
         )
     html = make_page(tmp_path).html
     assert re.findall(r"<summary>([^<]*)<", html) == ["together0", "All of config.yaml", "alone0", "All of config.yaml"]
-    assert "(2 seeds)" in html
+    assert "(2 seeds with the same difference, no interval)" in html
 
 
 def test_runs_that_go_on_are_parts_of_their_own(tmp_path: Path) -> None:
@@ -248,12 +358,7 @@ def test_what_lies_beside_a_run_does_it_no_harm(tmp_path: Path) -> None:
     later.write_text(later.read_text().replace('"train": 100', '"train": 90'))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text("nonsense")
-    assert "gained 1.00 points over each alone" in make_page(run).html
-
-
-def test_a_lost_point_is_called_lost(tmp_path: Path) -> None:
-    write_run(tmp_path / "alone", "independent", accuracy=61)
-    assert "lost 1.00 points" in make_page(write_run(tmp_path / "together", accuracy=60)).html
+    assert "ended 1.00 points above the same training without teaching" in make_page(run).html
 
 
 def test_every_section_is_filled_from_a_whole_run(of_one_run: Page) -> None:
@@ -280,20 +385,54 @@ def test_what_is_missing_names_the_command_that_fills_it(tmp_path: Path) -> None
 
 def test_an_unfinished_run_has_its_curves_and_loads_itself_again(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", done=2)
-    page = make_page(run, refresh=7)
-    assert not page.finished
+    with trained(run):
+        page = make_page(run, refresh=7)
+    assert page.training
     assert '<meta http-equiv="refresh" content="7">' in page.html
     assert "Training goes on: 2 of 4 epochs done." in page.html
     assert any(figure.name.endswith("_accuracy") for figure in page.figures)
-    assert f"codistill train --resume {run}" in page.html
+    assert f"codistill train --resume {run}" not in page.html, "it is locked"
     finish(run)
     assert 'http-equiv="refresh"' not in make_page(run, refresh=7).html
 
 
 @pytest.mark.parametrize("done", [0, 1])
 def test_a_run_that_has_hardly_begun_has_a_page(tmp_path: Path, done: int) -> None:
-    page = make_page(write_run(tmp_path / "run", done=done))
-    assert f"Training goes on: {done} of 4 epochs done." in page.html
+    run = write_run(tmp_path / "run", done=done)
+    with trained(run):
+        assert f"Training goes on: {done} of 4 epochs done." in make_page(run).html
+
+
+def test_a_run_that_a_signal_ended_is_not_running_and_is_told_with_the_command_that_goes_on(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", done=2)
+    with trained(run):
+        pass  # until its process ended: the file of the lock stays
+    page = make_page(run, refresh=7)
+    assert not page.training
+    text = text_of(page.html)
+    assert "Training was stopped: 2 of 4 epochs done." in text
+    assert f"'run' was stopped: 2 of 4 epochs done. codistill train --resume {run}" in text
+    assert "running" not in text
+    assert 'http-equiv="refresh"' not in page.html
+
+
+def test_a_folder_says_how_many_of_its_runs_are_training(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"run{seed}", seed=seed, done=seed, logged=False) for seed in (1, 2)]
+    with trained(runs[0]):
+        page = make_page(tmp_path)
+    assert page.training
+    text = text_of(page.html)
+    assert "None of 2 runs is finished; 1 is training." in text
+    assert re.findall(r"<small>([^<]*)</small>", page.html) == [
+        "collaborative, seed 1, running",
+        "collaborative, seed 2, stopped",
+    ]
+
+
+def test_watching_ends_when_nothing_trains_any_more(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", done=2, logged=False)
+    command.report(run, watch=True, every=1000)
+    assert "was stopped" in (run / "report.html").read_text()
 
 
 def test_a_finished_run_whose_epochs_are_not_beside_it_is_not_said_to_have_just_begun(tmp_path: Path) -> None:
@@ -371,7 +510,8 @@ def test_watching_ends_when_the_run_is_finished(tmp_path: Path, monkeypatch: pyt
             finish(run)
 
     monkeypatch.setattr(command.time, "sleep", sleep)
-    command.report(run, watch=True, every=3)
+    with trained(run):
+        command.report(run, watch=True, every=3)
     assert seen == [(3, True), (3, True)]
     assert 'http-equiv="refresh"' not in (run / "report.html").read_text()
     assert list((run / "report").glob("*.png"))
@@ -384,7 +524,8 @@ def test_ctrl_c_leaves_a_page_that_no_longer_loads_itself(tmp_path: Path, monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command.time, "sleep", interrupted)
-    command.report(run, watch=True)
+    with trained(run):
+        command.report(run, watch=True)
     assert 'http-equiv="refresh"' not in (run / "report.html").read_text()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from codistill.report.statistics import Interval, bootstrap, mcnemar, t_interval
+from codistill.report.statistics import bootstrap, mcnemar, t_interval
 
 
 def test_the_t_interval_of_three_seeds_is_that_of_the_textbook() -> None:
@@ -23,9 +23,12 @@ def test_one_seed_has_no_interval() -> None:
     assert bootstrap([1.0]) is None
 
 
-def test_equal_differences_leave_no_doubt_over_seeds() -> None:
-    assert t_interval([2.0, 2.0]) == Interval(2.0, 2.0)
-    assert bootstrap([2.0, 2.0]) == Interval(2.0, 2.0)
+@pytest.mark.parametrize("equal", [[2.0, 2.0], [0.0, 0.0, 0.0], [50.3 - 47.3, 51.3 - 48.3]])
+def test_equal_differences_have_no_interval_for_they_tell_nothing_of_how_much_others_would_differ(
+    equal: list[float],
+) -> None:
+    assert t_interval(equal) is None
+    assert bootstrap(equal) is None
 
 
 def test_the_bootstrap_of_few_seeds_is_near_that_of_all_samples_that_can_be_drawn() -> None:
