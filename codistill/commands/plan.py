@@ -12,6 +12,7 @@ from codistill.bench.bench import time_steps
 from codistill.commands.shared import ConfigArguments, console, errors, new_app, print_table, recipe_and_keys
 from codistill.display import choose_display
 from codistill.models import Model
+from codistill.other_work import disturbs, in_words
 from codistill.plan import Plan, build_to_plan, describe
 from codistill.recipe import load_config
 
@@ -103,6 +104,12 @@ def _print_measured(measured: dict[str, Any], found: Plan) -> None:
         f"Peak memory {_megabytes(measured['peak_memory_bytes'])}.",
         soft_wrap=True,
     )
+    if disturbs(others := measured["other_work_cores"]):
+        errors.print(
+            f"[yellow]Warning:[/yellow] {in_words(others)} meanwhile: steps that have the machine to themselves are "
+            "faster.",
+            soft_wrap=True,
+        )
 
 
 def _views(views: dict[str, float]) -> str:
