@@ -82,6 +82,13 @@ def settled_as(config: RunConfig, run: RunConfig) -> RunConfig:
     return config.model_copy(update={key: getattr(run, key) for key in keys})
 
 
+def burn_in_of(config: RunConfig) -> float:
+    """Its share of a configuration that is settled."""
+    if isinstance(config.burn_in, str):
+        raise ValueError("burn_in=auto is not settled yet: see settle.")
+    return config.burn_in
+
+
 def of_one_model(config: RunConfig) -> bool:
     """Whether all students can begin as one network."""
     return len({str(model) for model in config.students.values()}) == 1

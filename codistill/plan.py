@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from codistill.auto import burn_in_of
 from codistill.config import RunConfig
 from codistill.data import Progress, padded_bytes
 from codistill.dry_step import Counts, dry_step, flops_of_pass
@@ -69,6 +70,8 @@ class Plan:
     """A training run in numbers."""
 
     data: str
+    choice: str  # what was settled of what is left to auto, in words
+    burn_in: float  # share of the epochs in which one network is trained for all students
     students: dict[str, StudentPlan]
     teachers: dict[str, TeacherPlan]
     training_only_parameters: int
@@ -120,6 +123,8 @@ def describe(experiment: Experiment) -> Plan:
     }
     return Plan(
         experiment.data,
+        experiment.choice,
+        burn_in_of(config),
         students,
         teachers,
         training_only,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codistill.auto import settled_as
+from codistill.auto import burn_in_of, settled_as
 from codistill.config import RunConfig, make_config
 from codistill.engine.horizon import EarlierPlan, Horizon, earlier_plans
 from codistill.engine.run_folder import RunFolder
@@ -68,12 +68,7 @@ def with_horizon(config: RunConfig, horizon: Horizon) -> RunConfig:
 
 
 def horizon_of(config: RunConfig, steps_per_epoch: int) -> Horizon:
-    return Horizon(config.epochs, steps_per_epoch, _plans(config), _share(config))
-
-
-def _share(config: RunConfig) -> float:
-    assert not isinstance(config.burn_in, str), "burn_in=auto is not settled yet"
-    return config.burn_in
+    return Horizon(config.epochs, steps_per_epoch, _plans(config), burn_in_of(config))
 
 
 def _with_plans(config: RunConfig, epochs: int, earlier: Sequence[EarlierPlan]) -> RunConfig:

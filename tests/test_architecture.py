@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "student": set(),
     "student_file": set(),
     "digest": set(),
+    "other_work": set(),
     "look": {"student", "views"},
     "side_by_side": {"look", "student"},
     "objective": {"nearest"},

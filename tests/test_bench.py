@@ -74,6 +74,8 @@ def test_a_bench_gives_speeds_parts_memory_and_ratios() -> None:
     assert result["ratio"]["min"] <= result["ratio"]["median"] <= result["ratio"]["max"]
     assert result["loss_difference"] < 1e-3
     assert result["naive"]["images_per_second"] > 0
+    assert result["first_ratio"] in ("ratio", "cpu_ratio")
+    assert all(loop["other_work_cores"] is None or loop["other_work_cores"] >= 0 for loop in (result, result["naive"]))
 
 
 def test_what_the_user_can_mend_comes_back_from_the_other_process() -> None:

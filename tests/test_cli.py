@@ -50,7 +50,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.stdout.startswith(
             "digits: 120 train, 120 validation, 599 test images of 10 classes (0, 1, 2, ...); test is"
         )
-        assert "step 1/3  epoch 1/1  loss" in done.stdout
+        marks = r"resnet8_1 ce \d\.\d{3}  resnet8_2 ce \d\.\d{3}"
+        assert re.search(rf"step 1/3  epoch 1/1  (\S+ left  )?objective \d+\.\d{{3}}  {marks}", done.stdout)
     return folder
 
 

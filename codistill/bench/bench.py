@@ -1,7 +1,8 @@
 """Rounds of timed steps of one configuration, in turn with rounds of another loop that does the same work.
 
 Each loop has a process of its own, so that neither's threads, memory or settings touch the other; only one works at
-a time. A ratio is taken round by round, for the machine's speed drifts, and its median is what counts.
+a time. A ratio is taken round by round, for the machine's speed drifts, and its median is what counts. Other
+work on the machine is measured in each round.
 """
 
 import multiprocessing
@@ -14,11 +15,14 @@ from contextlib import ExitStack, closing, contextmanager
 from statistics import median
 from typing import Any
 
-from codistill.bench.worker import PARTS, work
+from codistill.bench.ratio import doubts, first_ratio, spread
+from codistill.bench.worker import PARTS, Round, work
 from codistill.config import RunConfig
 from codistill.errors import UserError
+from codistill.other_work import usable_cores
 
 LIBGOMP_SPINS = "300000"  # libgomp's own default
+TELLING = 0.25  # seconds: in less the system, which counts in hundredths, tells nothing of other work
 LOSS_STEPS = 5  # on which both loops' losses are compared; they also warm up and compile
 
 
@@ -31,7 +35,7 @@ class Worker:
         self._process = context.Process(target=work, args=(theirs, kind, config), daemon=True)
         self._process.start()
         theirs.close()
-        self.device: str = self._answer()
+        self.device, self.device_type = self._answer()
 
     def ask(self, name: str, *arguments: Any) -> Any:
         self._pipe.send((name, arguments))
@@ -80,11 +84,11 @@ def bench(
             began = time.perf_counter()
             first_losses[kind] = worker.ask("losses", LOSS_STEPS)
             start_seconds[kind] = time.perf_counter() - began
-        stack.enter_context(_busy_cores(load))
-        times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in workers}
+        beside = stack.enter_context(_busy_cores(load))
+        times: dict[str, list[Round]] = {kind: [] for kind in workers}
         for number in range(rounds):
             for kind, worker in workers.items():
-                times[kind].append(worker.ask("round", steps))
+                times[kind].append(worker.ask("round", steps, beside))
             note(f"Round {number + 1} of {rounds}.")
         measured = {
             kind: _figures(config, times[kind], steps)
@@ -98,13 +102,15 @@ def bench(
             "rounds": rounds,
             "steps": steps,
             "busy_processes_beside": load,
-            "load_average": round(os.getloadavg()[0], 2),
+            "cores": len(usable_cores()),
         }
     if against_naive:
         result["naive"] = measured["naive"]
-        for key, which in (("ratio", 0), ("cpu_ratio", 1)):
-            pairs = zip(times["ours"], times["naive"], strict=True)
-            result[key] = _spread([naive[which] / ours[which] for ours, naive in pairs])
+        pairs = list(zip(times["ours"], times["naive"], strict=True))
+        clock = result["ratio"] = spread([naive.wall / ours.wall for ours, naive in pairs])
+        processor = result["cpu_ratio"] = spread([naive.cpu / ours.cpu for ours, naive in pairs])
+        result["first_ratio"] = first_ratio(clock, processor, workers["ours"].device_type == "cpu")
+        result["doubts"] = doubts(clock, [loop["other_work_cores"] for loop in measured.values()])
         gaps = zip(first_losses["ours"], first_losses["naive"], strict=True)
         result["loss_difference"] = max(abs(ours - naive) / abs(naive) for ours, naive in gaps)
     return result
@@ -113,8 +119,9 @@ def bench(
 def time_steps(config: RunConfig, steps: int) -> dict[str, Any]:
     """Time a first step, which warms up and compiles, and ``steps`` more, with the memory that they took."""
     with _environment_of("ours"), closing(Worker("ours", config)) as worker:
-        first, _ = worker.ask("round", 1)
-        seconds, _ = worker.ask("round", steps)
+        first = worker.ask("round", 1).wall
+        measured = worker.ask("round", steps)
+        seconds = measured.wall
         return {
             "device": worker.device,
             "steps": steps,
@@ -122,25 +129,29 @@ def time_steps(config: RunConfig, steps: int) -> dict[str, Any]:
             "step_seconds": round(seconds / steps, 4),
             "images_per_second": round(steps * config.batch_size / seconds, 1),
             "peak_memory_bytes": worker.ask("memory"),
+            "other_work_cores": _rounded(measured.others) if seconds > TELLING else None,
         }
 
 
-def _figures(config: RunConfig, times: list[tuple[float, float]], steps: int) -> dict[str, Any]:
-    speeds = [steps * config.batch_size / wall for wall, _ in times]
+def _figures(config: RunConfig, times: list[Round], steps: int) -> dict[str, Any]:
+    speeds = [steps * config.batch_size / one.wall for one in times]
+    known = [one.others * one.wall for one in times if one.others is not None]
     return {
         "images_per_second": round(median(speeds), 1),
         "images_per_second_range": [round(min(speeds), 1), round(max(speeds), 1)],
         "student_images_per_second": round(median(speeds) * len(config.students), 1),
-        "cpu_ms_per_step": round(1000 * median(cpu for _, cpu in times) / steps, 1),
+        "cpu_ms_per_step": round(1000 * median(one.cpu for one in times) / steps, 1),
+        # Over all rounds: the system counts in hundredths of a second, of which a round may have few.
+        "other_work_cores": _rounded(sum(known) / sum(one.wall for one in times)) if known else None,
     }
+
+
+def _rounded(cores: float | None) -> float | None:
+    return None if cores is None else round(cores, 2)
 
 
 def _milliseconds(parts: dict[str, float]) -> dict[str, float]:
     return {part: round(1000 * parts[part], 2) for part in PARTS}
-
-
-def _spread(ratios: list[float]) -> dict[str, float]:
-    return {"median": round(median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)}
 
 
 @contextmanager
@@ -162,11 +173,11 @@ def _environment_of(kind: str) -> Iterator[None]:
 
 
 @contextmanager
-def _busy_cores(count: int) -> Iterator[None]:
-    """Other people's work: processes that compute and wait for nobody."""
+def _busy_cores(count: int) -> Iterator[list[int]]:
+    """Other people's work: processes that compute and wait for nobody. Gives their ids."""
     burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
-        yield
+        yield [burner.pid for burner in burners]
     finally:
         for burner in burners:
             burner.kill()

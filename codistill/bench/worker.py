@@ -2,10 +2,10 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from codistill.data.images import normalise
 from codistill.engine.memory import lacks_memory
 from codistill.engine.uncompilable import Uncompilable
 from codistill.errors import UserError
+from codistill.other_work import OtherWork
 
 PARTS = ("input", "forward", "backward", "optimizer")
 
@@ -30,7 +31,8 @@ def work(pipe: Connection, kind: str, config: RunConfig) -> None:
         loop = LOOPS[kind](config)
         loop.experiment.cohort.train()
         batches = loop.batches()
-        pipe.send(("done", loop.experiment.runtime.describe()))
+        runtime = loop.experiment.runtime
+        pipe.send(("done", (runtime.describe(), runtime.device.type)))
         while True:
             name, arguments = pipe.recv()
             if name == "losses":
@@ -72,16 +74,25 @@ def losses(loop: Loop, steps: int) -> list[float]:
     return found
 
 
-def timed_round(loop: Loop, batches: Iterator[Batch], steps: int) -> tuple[float, float]:
-    """Seconds of some steps, by the clock and of all this process's threads."""
+class Round(NamedTuple):
+    """Of some steps: seconds by the clock, and of all this process's threads; cores that others kept busy."""
+
+    wall: float
+    cpu: float
+    others: float | None  # None where it is not known
+
+
+def timed_round(loop: Loop, batches: Iterator[Batch], steps: int, besides: Sequence[int] = ()) -> Round:
+    """Time some steps. besides: processes that keep cores busy on purpose."""
     synchronise = loop.experiment.runtime.synchronise
     synchronise()
+    other_work = OtherWork(besides)
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in islice(batches, steps):
         loop.backward(loop.forward(batch))
         loop.update()
     synchronise()
-    return time.perf_counter() - wall, time.process_time() - cpu
+    return Round(time.perf_counter() - wall, time.process_time() - cpu, other_work.cores())
 
 
 def timed_parts(loop: Loop, batches: Iterator[Batch], steps: int) -> dict[str, float]:

@@ -10,7 +10,9 @@ import typer
 from rich.table import Table
 
 from codistill.bench.bench import bench as measure
+from codistill.bench.ratio import ratio_in_words
 from codistill.commands.shared import ConfigArguments, console, errors, new_app, recipe_and_keys
+from codistill.other_work import in_words
 from codistill.recipe import load_config
 
 app = new_app()
@@ -60,15 +62,23 @@ def _print_bench(result: Mapping[str, Any]) -> None:
     table.add_row("peak memory, MB", *(f"{loop['peak_memory_bytes'] / 1e6:,.0f}" for loop in loops.values()))
     starts = [f"{loop['first_steps_seconds']:.1f}" for loop in loops.values()]
     table.add_row("first 5 steps, compiling included, s", *starts)
+    table.add_row("cores busy with other work", *(_cores(loop["other_work_cores"]) for loop in loops.values()))
     console.print(table)
     if "ratio" in result:
-        ratio, cpu = result["ratio"], result["cpu_ratio"]
-        console.print(
-            f"[bold]{ratio['median']:.2f}x[/bold] the plain loop (rounds from {ratio['min']:.2f}x to "
-            f"{ratio['max']:.2f}x); processor time {cpu['median']:.2f}x. "
-            f"Losses of the first 5 steps differ by {result['loss_difference']:.1e} at most."
+        console.print(f"[bold]{ratio_in_words(result)}[/bold]", soft_wrap=True)
+    if result.get("doubts"):
+        errors.print(
+            f"[yellow]Warning:[/yellow] the clock's ratio is not meaningful: {'; '.join(result['doubts'])}. Time again "
+            "when nothing else runs; waiting threads spin, so other work changes processor time, too.",
+            soft_wrap=True,
         )
+    beside = result["busy_processes_beside"]
     console.print(
-        f"{result['device']}; {result['rounds']} rounds of {result['steps']} steps, "
-        f"{result['busy_processes_beside']} busy processes beside."
+        f"{result['device']}; {result['rounds']} rounds of {result['steps']} steps; "
+        f"{in_words(result['other_work_cores'])}{f', {beside} more were kept busy on purpose' if beside else ''}.",
+        soft_wrap=True,
     )
+
+
+def _cores(count: float | None) -> str:
+    return "not known" if count is None else f"{count:.1f}"

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from codistill.commands.shared import NetworkArgument, StudentOption, TrustOption, console, new_app
+from codistill.commands.shared import NetworkArgument, StudentOption, TrustOption, console, errors, new_app
 from codistill.export.latency import Latency
 from codistill.export.latency import latency as measure
 from codistill.export.predictor import open_predictor
+from codistill.other_work import OtherWork, disturbs, in_words
 
 app = new_app()
 
@@ -34,15 +35,20 @@ def latency(
     there: for an ONNX export that takes no PyTorch.
     """
     predictor = open_predictor(network, student, trust=trust, threads=threads)
+    other_work = OtherWork()
     found = [measure(predictor.answer, predictor.image_size, size, seconds) for size in batch or (1, 32)]
+    others = other_work.cores()
     if as_json:
-        about = {"threads": threads, "cores": os.cpu_count(), "machine": platform.machine()}
+        about = {"threads": threads, "cores": os.cpu_count(), "machine": platform.machine(), "other_work_cores": others}
         sys.stdout.write(json.dumps({**about, "latencies": [one._asdict() for one in found]}, indent=2) + "\n")
         return
     taken = "threads as its runtime takes them" if threads is None else f"{threads} thread{'s' * (threads > 1)}"
     console.print(f"{platform.machine()}, {os.cpu_count()} cores, {taken}", soft_wrap=True)
     for one in found:
         console.print(_line(one), soft_wrap=True)
+    if disturbs(others):
+        words = f"{in_words(others)} meanwhile: a network that has the machine to itself is faster."
+        errors.print(f"[yellow]Warning:[/yellow] {words}", soft_wrap=True)
 
 
 def _line(found: Latency) -> str:

@@ -13,6 +13,7 @@ from codistill.commands.shared import ConfigArguments, console, errors, new_app,
 from codistill.display import choose_display
 from codistill.errors import UserError
 from codistill.models import Model
+from codistill.other_work import disturbs, in_words
 from codistill.plan import Plan, build_to_plan, describe
 from codistill.recipe import load_config
 
@@ -63,8 +64,14 @@ def _told(model: Model) -> str:
 
 def _print_whole(found: Plan, measured: dict[str, Any] | None) -> None:
     """What one wants to know first: how long it takes, how much memory, how much it computes."""
-    lines = [found.data, _time(found, measured), _memory(found, measured), _cost(found)]
-    console.print(escape("\n".join(lines)), soft_wrap=True)
+    lines = [found.data, found.choice, _time(found, measured), _memory(found, measured), _cost(found)]
+    console.print(escape("\n".join(filter(None, lines))), soft_wrap=True)
+    if measured is not None and disturbs(others := measured["other_work_cores"]):
+        errors.print(
+            f"[yellow]Warning:[/yellow] {in_words(others)} meanwhile: steps that have the machine to themselves are "
+            "faster.",
+            soft_wrap=True,
+        )
     for warning in found.warnings:
         console.print(f"[yellow]Warning:[/yellow] {escape(warning)}", soft_wrap=True)
 
@@ -74,8 +81,12 @@ def _time(found: Plan, measured: dict[str, Any] | None) -> str:
     if measured is None:
         return f"Time: not measured; {epochs}."
     epoch = measured["step_seconds"] * found.steps_per_epoch
+    # In burn-in one pass stands for all.
+    saved = found.burn_in * (1.0 - 1.0 / sum(student.passes for student in found.students.values()))
+    whole = _duration(epoch * found.epochs * (1.0 - saved))
+    before = f", about {saved:.0%} less for burn-in" if saved else ""
     return (
-        f"Time: {_duration(epoch * found.epochs)} in {epochs} of {_duration(epoch)} each, without evaluation; "
+        f"Time: {whole} in {epochs} of {_duration(epoch)} each{before}, without evaluation; "
         f"{measured['images_per_second']:,.0f} images/s over {measured['steps']} steps on {measured['device']}, "
         f"the first step {measured['first_step_seconds']:.1f} s."
     )
