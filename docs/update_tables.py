@@ -10,6 +10,7 @@ What is generated stands between a mark and ``<!-- end -->``. NAMES are recipes,
 - ``<!-- costs: FOLDER: NAMES -->``: what they cost, and whether plain training for as long ends as well.
 - ``<!-- pairs: FOLDER: NAMES -->``: what teaching adds to pairs of tasks.
 - ``<!-- parts: FOLDER: NAMES -->``: what each row changes against the first.
+- ``<!-- budgets: FOLDER -->``: short and long trainings at equal compute; all runs of the folder.
 - ``<!-- stress: FOLDER: STUDENT -->``: a collapse test; the student is healthy.
 - ``<!-- bench against: NAMES -->``: images per second beside the plain loop; ``bench cost``: the parts of a step.
 - ``<!-- keys -->``: all keys of a configuration.
@@ -29,6 +30,7 @@ from types import ModuleType
 from typing import Any
 
 import ablation
+import budget_table
 import method_cost
 import task_difference
 
@@ -85,6 +87,7 @@ BENCH = re.compile(r"(<!-- bench (?P<kind>against|cost): (?P<names>[^>]+?) -->\n
 DRAWN = re.compile(
     r"(<!-- (?P<kind>pairs|parts|costs): (?P<folder>\S+): (?P<names>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
 )
+BUDGETS = re.compile(r"(<!-- budgets: (?P<folder>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 KEYS = re.compile(r"(<!-- keys -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(<!-- code: (?P<path>[^\s:]+)(?:: (?P<names>[^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -98,6 +101,7 @@ def updated(page: str) -> str:
         (TABLE, _table),
         (DRAWN, _drawn),
         (KEYS, _keys),
+        (BUDGETS, _budgets),
     ):
         page = pattern.sub(made, page)
     return page
@@ -155,6 +159,11 @@ def _read_drawn(kind: str, folder: str, names: str) -> tuple[ModuleType, list[An
     if kind == "parts":
         return ablation, ablation.read_parts(runs)
     return method_cost, method_cost.read_prices(runs)
+
+
+def _budgets(match: re.Match[str]) -> str:
+    found = budget_table.read_budgets(sorted((ROOT / match["folder"]).iterdir()))
+    return f"{match[1]}\n{budget_table.table(found)}\n{match[3]}"
 
 
 def _keys(match: re.Match[str]) -> str:

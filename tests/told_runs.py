@@ -142,7 +142,9 @@ def _epoch(number: int, students: tuple[str, ...], method: str, weights: bool) -
             "ensemble": 13.0 * number,
         },
         "richness": {name: 20.0 - number for name in students},
-        "diversity": {f"{students[0]}/{students[1]}": {"cka": 0.1 * number, "disagreement": 50.0 - number}},
+        "diversity": {
+            "/".join(students[:2]): {"cka": 0.1 * number, "disagreement": 50.0 - number} for _ in students[1:2]
+        },
         "warnings": [],
     }
     return {**line, "weights": dict.fromkeys(losses, 1.0)} if weights else line
