@@ -172,7 +172,7 @@ def self_distilled(
     }
 
 
-# Functions of the module, so that a cohort can be pickled.
+# Functions of the module, so that torch.save takes a cohort whole.
 def _last_map(name: str, outputs: Mapping[str, StudentOutput]) -> Tensor:
     return outputs[name].feature_maps[-1]
 
