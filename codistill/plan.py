@@ -69,6 +69,7 @@ class Plan:
     """A training run in numbers."""
 
     data: str
+    choice: str  # what was settled of what was left to auto, and why; empty if nothing was
     students: dict[str, StudentPlan]
     teachers: dict[str, TeacherPlan]
     training_only_parameters: int
@@ -120,6 +121,7 @@ def describe(experiment: Experiment) -> Plan:
     }
     return Plan(
         experiment.data,
+        experiment.choice,
         students,
         teachers,
         training_only,

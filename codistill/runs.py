@@ -1,7 +1,7 @@
 """One run: train an experiment, test it when training is over, and write it down."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from codistill.errors import UserError
 from codistill.experiment import Experiment, build, choose_runtime, fresh_student, loss_names
 from codistill.finished import moved_data_explained
 from codistill.resume import MAY_DIFFER, as_planned, horizon_of, taken_up, with_horizon
+from codistill.shorthand import AUTO
 
 
 def train(
@@ -101,6 +102,7 @@ def _train(
             runtime = choose_runtime(config, processes)
             return build(config, display.decoding, runtime, pretrained=state is None, ends=ends)
 
+    tasks_are_set = config.tasks != AUTO and not resume  # a run that goes on does not tell
     experiment = processes.together(built)
     config, cohort, runtime = experiment.config, experiment.cohort, experiment.runtime
     # Not before all have built everything: sharding is work that they do together.
@@ -116,8 +118,12 @@ def _train(
     if experiment.choice:
         display.note(experiment.choice)
     display.note(experiment.company)
-    if ends is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
-        display.note(remark)
+
+    def remark() -> str:
+        return remark_on_length(cohort, horizon.steps, config.students.values()) if tasks_are_set else ""
+
+    if ends is None and remark():
+        display.note(remark())
     for warning in experiment.warnings:
         display.warn(warning)
     start_step = 0
@@ -133,7 +139,9 @@ def _train(
     rate = config.optimizer
     observer = _observer(experiment, recorder, optimizer, horizon)
     if ends is not None:
-        observer = _in_time(experiment, folder, observer, horizon, ends, display)
+        observer = _in_time(
+            experiment, folder, observer, horizon, ends, tell=lambda plan: display.note(f"{plan} {remark()}".strip())
+        )
     with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
         fit(
             cohort,
@@ -215,15 +223,15 @@ def _observer(
 
 
 def _in_time(
-    experiment: Experiment, folder: RunFolder, observer: Observer, horizon: Horizon, ends: float, display: Display
+    experiment: Experiment,
+    folder: RunFolder,
+    observer: Observer,
+    horizon: Horizon,
+    ends: float,
+    tell: Callable[[str], None],
 ) -> Observer:
     """The observer, behind what lets training last as many epochs as fit."""
     config, sizes = experiment.config, experiment.sizes
-
-    def tell(plan: str) -> None:
-        remark = remark_on_length(experiment.cohort, horizon.steps, config.students.values())
-        display.note(f"{plan} {remark}".strip())
-
     return InTime(
         observer,
         horizon,

@@ -39,7 +39,8 @@ def plan(
     """
     config = load_config(*recipe_and_keys(arguments))
     with choose_display(errors) as display:
-        found = describe(build_to_plan(config, display.decoding))
+        experiment = build_to_plan(config, display.decoding)
+        found, config = describe(experiment), experiment.config
     if not as_json:
         _print_plan(found)  # at once: what is measured takes longer, and may not fit
     measured = time_steps(config, TIMED_STEPS) if timing else None
@@ -56,7 +57,8 @@ def _told(model: Model) -> str:
 
 
 def _print_plan(found: Plan) -> None:
-    console.print(escape(found.data), soft_wrap=True)
+    for told in filter(None, (found.data, found.choice)):
+        console.print(escape(told), soft_wrap=True)
     students, tasks, teachers = [], [], []
     for name, student in found.students.items():
         stages = " ".join("x".join(map(str, stage)) for stage in student.shape.feature_maps)

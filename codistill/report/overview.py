@@ -86,6 +86,8 @@ def _headline(gains: Sequence[Gain], rows: Sequence[Row]) -> tuple[str, str]:
     if not gains:
         highest = max(rows, key=lambda row: fmean(row.last.students_mean))
         reached = f"{fmean(highest.last.students_mean):.2f} % on average"
+        if all(len(row.students) == 1 for row in rows):
+            return f"One student alone: {fmean(highest.last.students_mean):.2f} %", "It has no peer to learn from."
         if all(row.method == ALONE for row in rows):
             return f"Each student alone: {reached}", "Nobody taught anybody in these runs."
         return (

@@ -31,7 +31,8 @@ def _accuracy_table(story: Story, control: Story | None) -> Table:
         rows.append([told_apart(name), own, validation.get("students", {}).get(name), alone])
     if test["teacher"] is not None:
         rows.append(["teacher", test["teacher"], validation.get("teacher"), None])
-    rows.append(["ensemble", test["ensemble"], validation.get("ensemble"), theirs["ensemble"] if theirs else None])
+    if test["ensemble"] is not None:
+        rows.append(["ensemble", test["ensemble"], validation.get("ensemble"), theirs["ensemble"] if theirs else None])
     header = ["", "test", "validation", *(["control", "gain"] if theirs else [])]
     cells = []
     for name, own, on_validation, alone in rows:
@@ -115,8 +116,10 @@ def richness_and_diversity(story: Story) -> Section:
         for name, own in analysis["pairs"].items()
     ]
     heads = ["", "effective rank", "linear probe %", "alone right %", "agrees with teacher %"]
-    section.tables = [
-        Table(f"Each student on {analysis['images']:,} test images", heads, students),
-        Table("Each pair of students", ["", "CKA", "disagreement %", "error correlation", "both wrong %"], pairs),
-    ]
+    if not pairs:  # of one student the others say nothing
+        heads, students = heads[:3], [row[:3] for row in students]
+    section.tables = [Table(f"Each student on {analysis['images']:,} test images", heads, students)]
+    if pairs:
+        heads = ["", "CKA", "disagreement %", "error correlation", "both wrong %"]
+        section.tables.append(Table("Each pair of students", heads, pairs))
     return section
