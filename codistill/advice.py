@@ -20,14 +20,14 @@ FEW_FOR_TASKS = 1000
 
 
 def remark_on_length(cohort: Cohort, steps: int, models: Iterable[Model]) -> str:
-    """On tasks for which students see more than their batch, in a short training from scratch; else nothing."""
+    """On tasks that cost forward passes, set for a short training from scratch; empty if there is nothing to say."""
     costly = any(cohort.fractions) and any(sum(views.values()) > 1 for views in cohort.views_of.values())
     pretrained = any(name_and_settings(model)[1].get("pretrained") for model in models)
     if steps > FEW_FOR_TASKS or pretrained or not costly:
         return ""
     return (
-        f"{steps:,} steps are few for tasks: after 900 with rotation, students ended lower than without, for as many "
-        "passes. Train longer, or set tasks=none."
+        f"{steps:,} steps are few for tasks: at equal compute, 900 steps with rotation end below training without a "
+        "task. Train longer, or set tasks=none."
     )
 
 

@@ -19,6 +19,8 @@ from codistill.errors import UserError
 
 TINY = {
     "students": {"a": "resnet8", "b": "resnet8"},
+    "tasks": "jigsaw",
+    "method": "collaborative",
     "data": {"name": "digits", "per_class": 4, "validation": 0.02},
     "batch_size": 20,
     "epochs": 12,

@@ -128,6 +128,9 @@ def build(
     source, splits = read_data(config, progress, checkpoint)
     size = (splits.train.pixels.shape[1], splits.train.pixels.shape[2])
     config = _fill_in(config, size, source.flip)
+    if (column := config.data.superclass) is not None:
+        kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
+        config = _fill_in_superclasses(config, kept)
     mean, std = channel_statistics(splits.train.pixels)
     if min(std) == 0:
         raise UserError(f"Data '{config.data.name}': all training pixels of a channel are equal.")
@@ -135,9 +138,6 @@ def build(
     has_own_setting = "own_augmentations" in config.method.settings
     if config.burn_in and config.augment.per_student is None and not has_own_setting:  # sets equal students apart
         config = config.model_copy(update={"augment": config.augment.model_copy(update={"per_student": True})})
-    if (column := config.data.superclass) is not None:
-        kept = superclasses(source, column, classes=config.data.classes, seed=config.data.seed)
-        config = _fill_in_superclasses(config, kept)
 
     if pretrained:
         students = {name: as_it_begins(model) for name, model in config.students.items()}
@@ -211,7 +211,7 @@ def _settled(
     if ends is not None:
         dearest, _ = settle(config, ENOUGH_FOR_PEERS)  # of what is chosen in a training that is not long
         left = runtime.processes.on_main(
-            lambda: (ends - time.time()) / _seconds_a_step(dearest, images, statistics, runtime)
+            lambda: max(0.0, ends - time.time()) / _seconds_a_step(dearest, images, statistics, runtime)
         )
         epochs = left / steps_per_epoch
     return settle(config, Length(round(epochs * steps_per_epoch), epochs), runtime.processes.count)
@@ -311,9 +311,9 @@ def _fill_in_superclasses(config: RunConfig, superclass_of_each: list[int]) -> R
             return task
         return task.model_copy(update={"settings": {**task.settings, "superclasses": superclass_of_each}})
 
-    return config.model_copy(
-        update={"tasks": [[filled(task) for task in own] for own in config.tasks_of_students.values()]}
-    )
+    if isinstance(config.tasks, str):  # auto never chooses it
+        return config
+    return config.model_copy(update={"tasks": [[filled(task) for task in own] for own in config.tasks]})
 
 
 def _check_labels_can_be_mixed(config: RunConfig, cohort: Cohort) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from codistill.config import METHOD, RunConfig, make_config
 from codistill.errors import UserError
 from codistill.nearest import did_you_mean, similar_path
+from codistill.run_files import of_today
 from codistill.strict_yaml import read_yaml
 
 
@@ -56,7 +57,7 @@ def merged(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The keys and values of a recipe file, as they are. Raises UserError if it cannot be read as such."""
+    """The keys and values of a recipe file as they are, or of a run's config.yaml. Raises UserError."""
     if not os.path.isfile(path):  # which, unlike Path.is_file, takes names of any length
         if os.path.isdir(path):
             raise UserError(f"Recipe '{path}' is a folder, not a YAML file.")
@@ -73,12 +74,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(given, dict):
         raise UserError(f"Recipe '{path}' should hold keys and values, holds a {type(given).__name__}.")
-    return given
+    is_of_a_run = (path.parent / "metrics.jsonl").exists() and path.name == "config.yaml"
+    return of_today(given) if is_of_a_run else given
 
 
 def _set(given: dict[str, Any], path: list[str], value: Any) -> None:
     """Set a nested key. ``data=X`` sets data.name alone; ``method=X`` starts over, for settings belong to a method."""
     head, *rest = path
+    if head == "students":  # those of a recipe that left their number open
+        given.pop("peers", None)
     if not rest:
         if head == "data" and isinstance(value, str) and isinstance(given.get(head), dict):
             given[head] = {**given[head], "name": value}

@@ -18,11 +18,15 @@ except ImportError:  # there is none on Windows
 
 # What readers of a run rely on, and its kind. A file without it is not as a run wrote it.
 _NUMBER = (int, float)
+_NOTHING = type(None)
 _CONFIG = {"students": dict, "tasks": list, "method": {"name": str}, "seed": int}
 _RECORD = {"kind": str, "epoch": int, "step": int}  # a line of metrics.jsonl
 ANALYSES = {"test": "analysis.json", "validation": "analysis_validation.json"}  # by the split that was analysed
-_ANALYSIS = {"version": int, "data": str, "students": dict, "ensemble": dict, "pairs": dict, "advantages": dict}
-_ACCURACY = {"students": dict, "teacher": (*_NUMBER, type(None)), "ensemble": _NUMBER}
+_ANALYSIS = {
+    **{"version": int, "data": str, "students": dict, "pairs": dict, "advantages": dict},
+    "ensemble": (dict, _NOTHING),  # nothing of one student
+}
+_ACCURACY = {"students": dict, "teacher": (*_NUMBER, _NOTHING), "ensemble": (*_NUMBER, _NOTHING)}
 _SUMMARY = {
     "test_accuracy": _ACCURACY,
     "parameters": {"students": dict, "training_only": int},
@@ -73,7 +77,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def of_today(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration that a run was trained with, with the keys that came later as they stood for it then."""
-    config, method = {"burn_in": 0.0, **config}, config["method"]
+    config, method = {"burn_in": 0.0, **config}, config.get("method")
     if isinstance(method, dict) and method.get("name") == "collaborative":
         config["method"] = {"grid": None, **method}  # the CPM worked on the whole of the smallest map
     return config

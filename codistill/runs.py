@@ -1,7 +1,7 @@
 """One run: train an experiment, test it when training is over, and write it down."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from codistill.errors import UserError
 from codistill.experiment import Experiment, build, choose_runtime, fresh_student, loss_names
 from codistill.finished import moved_data_explained
 from codistill.resume import MAY_DIFFER, as_planned, horizon_of, taken_up, with_horizon
+from codistill.shorthand import AUTO
 
 
 def train(
@@ -102,6 +103,7 @@ def _train(
             runtime = choose_runtime(config, processes)
             return build(config, display.decoding, runtime, pretrained=state is None, ends=ends, checkpoint=state)
 
+    tasks_are_set = config.tasks != AUTO and not resume  # a run that goes on does not tell
     experiment = processes.together(built)
     config, cohort, runtime = experiment.config, experiment.cohort, experiment.runtime
     # Not before all have built everything: sharding is work that they do together.
@@ -113,6 +115,11 @@ def _train(
     stop = StopRequest(display.note, patient=processes.count > 1)
     once = Once()
     recorder = _recorder(experiment, folder, optimizer, scaling, horizon, ends, display, stop, once)
+
+    def remark() -> None:
+        if tasks_are_set and (text := remark_on_length(cohort, horizon.steps, config.students.values())):
+            once.tell(display.note, text, "length")
+
     start_step = 0
     if state is not None:
         start_step = processes.together(lambda: recorder.restore(state))
@@ -121,8 +128,8 @@ def _train(
     if experiment.choice:
         once.tell(display.note, experiment.choice)
     once.tell(display.note, experiment.company)
-    if ends is None and (remark := remark_on_length(cohort, horizon.steps, config.students.values())):
-        once.tell(display.note, remark, "length")
+    if ends is None:
+        remark()
     for warning in experiment.warnings:
         once.tell(display.warn, warning)
     # Nothing is written before everything is built: a run that cannot start must not replace one that was finished.
@@ -137,7 +144,7 @@ def _train(
     rate = config.optimizer
     observer = _observer(experiment, recorder, optimizer, horizon)
     if ends is not None:
-        observer = _in_time(experiment, folder, observer, horizon, ends, display, once)
+        observer = _in_time(experiment, folder, observer, horizon, ends, display, remark)
     with stop, out_of_memory_explained(folder.path, config.batch_size), uncompilable_explained(folder.path):
         fit(
             cohort,
@@ -229,15 +236,14 @@ def _in_time(
     horizon: Horizon,
     ends: float,
     display: Display,
-    once: Once,
+    remark: Callable[[], None],
 ) -> Observer:
     """The observer, behind what lets training last as many epochs as fit."""
     config, sizes = experiment.config, experiment.sizes
 
     def tell(plan: str) -> None:
         display.note(plan)
-        if remark := remark_on_length(experiment.cohort, horizon.steps, config.students.values()):
-            once.tell(display.note, remark, "length")
+        remark()
 
     return InTime(
         observer,

@@ -49,10 +49,12 @@ def stress_entries(
 ) -> list[Entry]:
     """The runs of a collapse test, first seeds first.
 
-    given: keys of a recipe. poisons: how many seeds each gets; healthy runs get as many as the most. poisoned: a
-    student, the last if None. smaller: the model that takes its place under the poison "small".
+    given: keys of a recipe; without ``tasks`` students have none. poisons: how many seeds each gets; healthy runs get
+    as many as the most. poisoned: a student, the last if None. smaller: the model that takes its place under the poison
+    "small".
     Raises UserError for an unknown method, poison or student.
     """
+    given = {"tasks": "none", **given}  # the same for all methods, the control included
     students = make_config(given).students
     victim = poisoned or list(students)[-1]
     if victim not in students:

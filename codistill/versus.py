@@ -10,10 +10,12 @@ started again, all goes on.
 """
 
 import json
+import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -22,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codistill import run_files
-from codistill.auto import BURN_IN, METHOD, of_one_model
-from codistill.config import RunConfig, make_config
+from codistill.auto import BURN_IN, of_one_model
+from codistill.config import METHOD, RunConfig, make_config
 from codistill.engine.durable import write_file
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
@@ -34,11 +36,19 @@ from codistill.report.statistics import Interval, bootstrap, t_interval
 from codistill.shorthand import AUTO
 
 ALONE, TOGETHER = "alone", "together"
-TURNS = 4  # of each run, at most
-SHORTEST_TURN = 60.0  # seconds: to start a turn takes some of them
-VERDICT_SECONDS = 10.0  # kept for what comes after training
-LEAST_SECONDS = 30.0  # of a run
 POLL_SECONDS = 0.2
+
+
+class Pace(NamedTuple):
+    """How the minutes are divided."""
+
+    turns: int = 4  # of each run, at most
+    shortest_turn: float = 60.0  # seconds: to start a turn takes some of them
+    least: float = 30.0  # seconds of a run
+    verdict: float = 10.0  # seconds of each seed, kept for what comes after training
+
+
+PACE = Pace()
 
 
 class Verdict(NamedTuple):
@@ -83,6 +93,7 @@ def versus(
     *,
     minutes: float = 30.0,
     seeds: int = 1,
+    pace: Pace = PACE,
     note: Callable[[str], None] = lambda text: None,
     stop: StopRequest | None = None,
 ) -> Verdict | None:
@@ -94,6 +105,8 @@ def versus(
     """
     began = time.monotonic()
     config, out = config if isinstance(config, RunConfig) else make_config(config), Path(out)
+    if not 0 < minutes < math.inf:
+        raise UserError(f"minutes={minutes:g} should be a finite number above 0.")
     if config.data.validation == 0:
         raise UserError("versus chooses a student by validation images: set data.validation above 0, such as 0.1.")
     sides = {ALONE: alone(config), TOGETHER: together(config)}
@@ -103,29 +116,32 @@ def versus(
         for side, own in sides.items()
     ]
     ledger = _Ledger(out, config, minutes, seeds)
+    if all(trial.finished for trial in trials):
+        return _verdict_of(trials)
     read_data(config)  # decoded and cached before the first turn
-    ledger.besides += time.monotonic() - began
-    each = (60.0 * minutes - ledger.besides - VERDICT_SECONDS * seeds) / len(trials)
-    if each < LEAST_SECONDS:
-        enough = (ledger.besides + VERDICT_SECONDS * seeds + LEAST_SECONDS * len(trials)) / 60.0
-        raise UserError(
-            f"minutes={minutes:g} leave {max(0.0, each):.0f} s for each of {len(trials)} runs. "
-            f"Give at least {enough:.1f}."
-        )
-    note(f"Each of {len(trials)} runs gets {each / 60:.1f} minutes, in turns.")
+    besides = ledger.besides + time.monotonic() - began
+    each = (60.0 * minutes - besides - pace.verdict * seeds) / len(trials)
+    if not ledger.in_all:
+        if each < pace.least:
+            enough = (besides + pace.verdict * seeds + pace.least * len(trials)) / 60.0
+            raise UserError(
+                f"minutes={minutes:g} leave {max(0.0, each):.0f} s for each of {len(trials)} runs. "
+                f"Give at least {math.ceil(10 * enough) / 10:g}."
+            )
+        note(f"Each of {len(trials)} runs gets {each / 60:.1f} minutes, in turns.")
+    ledger.besides = besides
     while waiting := [trial for trial in trials if not trial.finished]:
         # Of the first seed that is not done, the run that has trained less; turns make it the other one next.
-        pair = waiting[:1] if len(waiting) == 1 or waiting[0].seed != waiting[1].seed else waiting[:2]
+        pair = [trial for trial in waiting if trial.seed == waiting[0].seed]
         trial = min(pair, key=lambda trial: ledger.used(trial.name))
-        turn = max(SHORTEST_TURN, each / TURNS)
-        in_all = (60.0 * minutes - ledger.besides - ledger.in_all - VERDICT_SECONDS * seeds) / len(waiting)
+        turn = max(pace.shortest_turn, each / pace.turns)
+        in_all = (60.0 * minutes - ledger.besides - ledger.in_all - pace.verdict * seeds) / len(waiting)
         left = max(1.0, min(each - ledger.used(trial.name), in_all))  # a run that was late costs the last ones
-        seconds = trial.take_turn(left, None if left < 1.5 * turn else turn, stop)
-        ledger.add(trial.name, seconds)
+        ledger.add(trial.name, trial.take_turn(left, None if left < 1.5 * turn else turn, stop))
         if stop is not None and stop.number is not None:
             return None
         note(f"{trial.name}: {trial.state()}")
-    return verdict(trials[::2], trials[1::2])
+    return _verdict_of(trials)
 
 
 def alone(config: RunConfig) -> RunConfig:
@@ -134,12 +150,13 @@ def alone(config: RunConfig) -> RunConfig:
         raise UserError("versus is about healthy students: leave poison out.")
     keys = config.model_dump(mode="json")
     name, model = next(iter(config.students.items()))
+    weights = [key for key in config.weights if fnmatchcase(f"{name}/ce", key)][-1:]  # the last match wins
     factors = {student: factor for student, factor in config.optimizer.lr_factors.items() if student == name}
     return make_config(
         {
             **{key: value for key, value in keys.items() if key != "peers"},
             **{"students": {name: model}, "tasks": "none", "method": "independent"},
-            "weights": {key: weight for key, weight in config.weights.items() if key in ("*/ce", f"{name}/ce")},
+            "weights": {key: keys["weights"][key] for key in weights},
             "optimizer": {**keys["optimizer"], "lr_factors": factors},
         }
     )
@@ -152,6 +169,8 @@ def together(config: RunConfig) -> RunConfig:
         raise UserError(
             f"There is no peer to learn with: '{name}' is the only student. Give a model, or two in a list."
         )
+    if config.method.name == "independent":
+        raise UserError("With method=independent students do not learn from each other. Give another, or none.")
     keys = {key: value for key, value in config.model_dump(mode="json").items() if key != "peers"}
     if config.method.name == AUTO:
         keys["method"] = METHOD
@@ -160,19 +179,19 @@ def together(config: RunConfig) -> RunConfig:
     return make_config(keys)
 
 
-def verdict(of_alone: Sequence["_Trial"], of_together: Sequence["_Trial"]) -> Verdict:
+def verdict(of_alone: Sequence[Path], of_together: Sequence[Path]) -> Verdict:
     """What finished runs of the same seeds say."""
     accuracies: dict[str, list[float]] = {ALONE: [], TOGETHER: []}
     kept: list[tuple[float, str, Path, str]] = []  # validation accuracy, side, run, student
     gains: NDArray[np.float64] = np.empty(0)  # by image, of the last pair
     for pair in zip(of_alone, of_together, strict=True):
         rights = []
-        for side, trial in zip((ALONE, TOGETHER), pair, strict=True):
-            summary = run_files.read_summary(trial.run)
-            student = choose_student(trial.run, "best").name
+        for side, run in zip((ALONE, TOGETHER), pair, strict=True):
+            summary = run_files.read_summary(run)
+            student = choose_student(run, "best").name
             accuracies[side].append(summary["test_accuracy"]["students"][student])
-            kept.append((summary["validation_accuracy"]["students"][student], side, trial.run, student))
-            found = read_right(trial.run, summary["sha256"])
+            kept.append((summary["validation_accuracy"]["students"][student], side, run, student))
+            found = read_right(run, summary["sha256"])
             rights.append(None if found is None else 100.0 * found.students[student])
         gains = np.empty(0) if rights[0] is None or rights[1] is None else rights[1] - rights[0]
     by_seed = [there - here for here, there in zip(accuracies[ALONE], accuracies[TOGETHER], strict=True)]
@@ -188,6 +207,11 @@ def verdict(of_alone: Sequence["_Trial"], of_together: Sequence["_Trial"]) -> Ve
     )
     _, _, run, student = max(entry for entry in kept if said.winner in (None, entry[1]))
     return said._replace(run=run, student=student)
+
+
+def _verdict_of(trials: Sequence["_Trial"]) -> Verdict:
+    """Of pairs, alone and together."""
+    return verdict([trial.run for trial in trials[::2]], [trial.run for trial in trials[1::2]])
 
 
 class _Trial:
@@ -256,7 +280,7 @@ class _Ledger:
 
     def __init__(self, out: Path, config: RunConfig, minutes: float, seeds: int) -> None:
         self._path = out / "versus.json"
-        asked = {"minutes": minutes, "seeds": seeds, "config": config.model_dump(mode="json")}
+        asked = json.loads(json.dumps({"minutes": minutes, "seeds": seeds, "config": config.model_dump(mode="json")}))
         self._kept: dict[str, Any] = {**asked, "besides": 0.0, "seconds": {}}
         if self._path.exists():
             try:
@@ -270,8 +294,6 @@ class _Ledger:
             self._kept = kept
         elif out.exists() and any(out.iterdir()):
             raise UserError(f"Folder '{out}' is not empty, and holds no comparison. Choose another.")
-        out.mkdir(parents=True, exist_ok=True)
-        self._write()
 
     @property
     def besides(self) -> float:
@@ -297,4 +319,5 @@ class _Ledger:
         self._write()
 
     def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_file(self._path, (json.dumps(self._kept, indent=1) + "\n").encode())

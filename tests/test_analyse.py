@@ -29,6 +29,7 @@ from codistill.run_files import read_analysis, read_metrics, read_summary
 SHORT: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},
     "tasks": ["rotation", "supcon"],
+    "method": "collaborative",
     "data": {"name": "digits", "per_class": 20},
     "batch_size": 40,
     "epochs": 3,
@@ -443,7 +444,7 @@ def test_several_groups_are_compared_a_line_each(trained: Path, plain: list[Path
     column = header.index("students' agreement %")
     assert cells[0][column] == ""
     assert float(cells[1][column]) > 10
-    assert len(report.meanings()) == len(report.VOICES) + len(report.PAIRS) + 1
+    assert len(report.meanings(groups)) == len(report.VOICES) + len(report.PAIRS) + 1
 
 
 def test_an_analysis_that_was_not_made_is_asked_for(trained: Path, tmp_path: Path) -> None:

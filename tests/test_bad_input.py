@@ -660,8 +660,9 @@ RECIPES += [
 # Keys.
 
 
-def keys(what: str, override: str, *words: str) -> Bad:
-    return Bad(what, nothing, ["train", "epochs=30", override], words)
+def keys(what: str, override: str | list[str], *words: str) -> Bad:
+    overrides = [override] if isinstance(override, str) else override
+    return Bad(what, nothing, ["train", "epochs=30", *overrides], words)
 
 
 A_WEIGHT = "should be a number from 0 up, or {weight: 1, over: 0.3}"
@@ -801,8 +802,14 @@ KEYS = [
     keys("a weight for no loss", "weights={'*/cee': 1}", "Unknown loss in weights '*/cee'", "Choices: "),
     keys("a negative weight of a task", "tasks=[{name: supcon, weight: -1}, none]", "weight should be greater", "-1"),
     keys("yes for a weight of a task", "tasks=[{name: supcon, weight: yes}, none]", "weight should not be yes or no"),
-    keys("one student", "students=[resnet8]", "at least two students, got 1"),
-    keys("no students", "students=null", "students should be a list of models or a mapping"),
+    keys(
+        "one student who is to learn from others",
+        ["students=[resnet8]", "method=dml"],
+        "With method=dml students teach each other, but there is one: resnet8.",
+        "Give two or more, or set method=independent.",
+    ),
+    keys("no students", "students=null", "students should be a model, a list of models or a mapping"),
+    keys("a list without students", "students=[]", "A cohort needs a student, got none"),
     keys("a student with a slash", "students={a/b: resnet8, c: resnet8}", "may not be empty or contain", "'a/b'"),
     keys("a student up a folder", "students={..: resnet8, c: resnet8}", "may not be empty or contain", "'..'"),
     keys("a student with a line break", r'students={"a\nb": resnet8, c: resnet8}', r"'a\nb'", "should be printable"),
@@ -811,7 +818,7 @@ KEYS = [
     keys("a student that YAML reads as no", "students={no: resnet8, yes: resnet8}", "False", "quote it"),
     keys(
         "a student named like a part",
-        "students={cpm: resnet8, b: resnet8}",
+        ["students={cpm: resnet8, b: resnet8}", "method=collaborative"],
         "'cpm' is taken",
         "Name the student otherwise",
     ),

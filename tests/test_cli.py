@@ -22,7 +22,7 @@ from codistill.cli import COMMANDS, app
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents
 
-SHORT = ["epochs=1", "data.per_class=12", "batch_size=32"]
+SHORT = ["method=collaborative", "tasks=jigsaw", "epochs=1", "data.per_class=12", "batch_size=32"]
 
 
 def codistill(

@@ -236,11 +236,18 @@ def test_peers_of_equal_weights_are_noticed() -> None:
 @pytest.mark.parametrize(
     ("students", "message"),
     [
-        ({"a": "resnet8"}, "at least two students, got 1"),
+        ({}, "A cohort needs a student, got none"),
         ({"a/b": "resnet8", "c": "resnet8"}, "may not be empty or contain"),
         ({"cpm": "resnet8", "b": "resnet8"}, "'cpm' is taken by a part of this method"),
     ],
 )
 def test_names_that_would_be_ambiguous_are_refused(students: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        make_cohort(students, method="collaborative" if len(students) > 1 else "independent")
+        make_cohort(students, method="collaborative" if students else "independent")
+
+
+def test_a_student_without_a_peer_can_be_taught_nothing() -> None:
+    cohort, _ = make_cohort({"a": "resnet8"})
+    assert set(cohort(make_batch())) == {"a/ce"}
+    with pytest.raises(UserError, match=r"Student 'a' is alone: it has no peer for what the method teaches \(peers\)"):
+        make_cohort({"a": "resnet8"}, method="dml")

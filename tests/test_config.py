@@ -17,9 +17,23 @@ from codistill.strict_yaml import read_yaml
 def test_nothing_at_all_is_a_complete_configuration() -> None:
     config = load_config()
     assert config.students == {"resnet8_1": "resnet8", "resnet8_2": "resnet8"}
-    assert [[task.name for task in own] for own in config.tasks] == [["jigsaw"], ["jigsaw"]]
-    assert config.method.name == "collaborative"
+    assert (config.tasks, config.method.name, config.peers) == ("auto", "auto", "auto")
     assert config.data.name == "digits"
+    assert make_config(read_yaml(config.to_yaml())) == config
+
+
+def test_one_model_leaves_the_number_of_students_open_and_a_list_or_mapping_does_not() -> None:
+    assert load_config(None, ["students=resnet20"]).peers == "auto"
+    assert load_config(None, ["students=[resnet20]"]).peers is None
+    assert load_config(None, ["students={a: resnet20}"]).peers is None
+    assert load_config(None, ["students=resnet20", "peers=null"]).peers is None
+
+
+def test_students_of_the_command_line_are_not_left_open_by_the_recipe_below_them(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(load_config(None, ["students=resnet20"]).to_yaml())
+    assert load_config(tmp_path / "recipe.yaml").peers == "auto"
+    config = load_config(tmp_path / "recipe.yaml", ["students=[resnet8,resnet20]"])
+    assert (list(config.students), config.peers) == (["resnet8", "resnet20"], None)
 
 
 def test_what_is_written_reads_back_equal() -> None:
@@ -80,7 +94,7 @@ def test_a_task_takes_settings_a_weight_and_a_fraction_of_the_batch() -> None:
 
 
 def test_a_tasks_fraction_reaches_the_cohort_before_it_counts_its_views() -> None:
-    config = load_config(None, ["tasks=[{name: rotation, fraction: 0.5}, none]"])
+    config = load_config(None, ["method=dml", "tasks=[{name: rotation, fraction: 0.5}, none]"])
     cohort, _ = build_cohort(config, (3, 16, 16), num_classes=5)
     assert cohort.views_of["resnet8_1"] == {"clean": 1.0, "rot90": 0.5, "rot180": 0.5, "rot270": 0.5}
 
@@ -88,7 +102,7 @@ def test_a_tasks_fraction_reaches_the_cohort_before_it_counts_its_views() -> Non
 def test_jigsaw_and_rotation_are_on_a_quarter_of_the_batch_unless_told_and_other_tasks_on_all_of_it() -> None:
     (jigsaw, rotation), (colour,) = load_config(None, ["tasks=[[jigsaw, rotation], colour]"]).tasks
     assert (jigsaw.fraction, rotation.fraction, colour.fraction) == (0.25, 0.25, 1.0)
-    assert load_config(None, []).tasks[0][0] == jigsaw
+    assert load_config(None, ["tasks=jigsaw"]).tasks[0][0] == jigsaw
 
 
 def test_equal_models_are_numbered_and_others_keep_their_name() -> None:
@@ -134,7 +148,7 @@ def test_students_may_be_of_timm_or_ones_own_with_settings_and_are_written_as_th
         ("tasks=[{name: jigsaw, grid: 4}, none]", "In task 'jigsaw': grid should be 2 or 3"),
         ("tasks=[rotation,supcon,supcon]", "3 tasks for 2 students"),
         ("tasks=[[rotation,rotation],none]", "has the same task twice"),
-        ("students=[resnet8]", "at least two students, got 1"),
+        ("students=[]", "A cohort needs a student, got none"),
         ("students={half: resnet8, b: resnet8}", "'half' cannot name a student: PyTorch's modules use it"),
         ("students={a/b: resnet8, c: resnet8}", "may not be empty or contain"),
         ("students={..: resnet8, c: resnet8}", "may not be empty or contain"),
@@ -145,7 +159,8 @@ def test_students_may_be_of_timm_or_ones_own_with_settings_and_are_written_as_th
         (f"students={{{'ä' * 101}: resnet8, c: resnet8}}", "have at most 200 bytes"),
         ("students={a: resnet8, A: resnet8}", "differ in more than case, got a, A: they name files"),
         ("run=/somewhere/else", "Unknown key 'run'"),
-        ("students=resnet8", "a list of models or a mapping"),
+        ("students=3", "students should be a model, a list of models or a mapping name: model, got 3"),
+        ("peers=2", r"peers should be 'auto' \(got 2\)"),
         ("epochs", "not of the form key=value"),
         ("epochs=[", "not valid YAML"),
         ("method.heads=0", "In method 'collaborative': heads should be greater than 0"),
@@ -168,6 +183,12 @@ def test_what_cannot_be_meant_is_refused_by_name(override: str, message: str) ->
     assert "Value error" not in str(caught.value)  # pydantic's own wrapping
 
 
+def test_one_student_has_no_method_by_which_students_teach_each_other() -> None:
+    with pytest.raises(UserError, match=r"With method=dml students teach each other, but there is one: resnet8\."):
+        load_config(None, ["students=[resnet8]", "method=dml"])
+    assert load_config(None, ["students=[resnet8]", "method=independent"]).students == {"resnet8": "resnet8"}
+
+
 def test_a_recipe_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'.*nowhere.yaml' does not exist"):
         load_config(tmp_path / "nowhere.yaml")
@@ -177,14 +198,14 @@ def test_a_recipe_that_is_missing_or_no_mapping_is_named(tmp_path: Path) -> None
 
 
 def test_the_users_last_pattern_wins_also_where_the_method_has_it_first() -> None:
-    config = make_config({"weights": {"*_kl": 0.0, "*/cpm_kl": 1.0}})
+    config = make_config({"tasks": "none", "weights": {"*_kl": 0.0, "*/cpm_kl": 1.0}})
     table = config.objective_weights({"*/ce": 1.0, "*/cpm_kl": Ramp(1.0, 0.3), "*/peers_kl": 1.0})
     assert list(table)[-2:] == ["*_kl", "*/cpm_kl"]
     assert table["*/cpm_kl"] == 1.0
 
 
 def test_a_users_weight_is_an_exception_to_the_methods_rule() -> None:
-    config = make_config({"weights": {"resnet8_1/cpm_kl": 0}})
+    config = make_config({"tasks": "none", "weights": {"resnet8_1/cpm_kl": 0}})
     table = config.objective_weights({"*/cpm_kl": 1.0})
     assert list(table)[-1] == "resnet8_1/cpm_kl"
     assert isinstance(config, RunConfig)

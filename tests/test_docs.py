@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from codistill.auto import TASK
 from codistill.objective import Objective, Ramp
 from codistill.recipe import load_config
-from codistill.shorthand import TASKS_OF_EACH
 from codistill.sweep.plan import read_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -68,9 +68,9 @@ def test_every_configuration_in_the_docs_can_be_read(page: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
-def test_a_page_that_names_the_default_task_names_the_one_that_it_is(page: Path) -> None:
-    told = re.findall(r"Without `tasks`,? every student has the task `(\w+)`", page.read_text(encoding="utf-8"))
-    assert set(told) <= {TASKS_OF_EACH}
+def test_a_page_that_names_a_default_names_the_one_that_it_is(page: Path) -> None:
+    told = re.findall(r"[Ww]ith `tasks: auto`[^.]*`(\w+)`", page.read_text(encoding="utf-8"))
+    assert set(told) <= {TASK}
 
 
 def test_the_page_of_keys_shows_a_recipe_that_can_be_read(tmp_path: Path) -> None:

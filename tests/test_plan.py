@@ -88,7 +88,8 @@ def test_a_step_costs_each_students_passes_and_what_tasks_and_teachers_compute(g
 
 
 def test_a_view_costs_its_fraction_and_is_made_once_for_all_who_ask() -> None:
-    found = plan(tasks=[[{"name": "rotation", "fraction": 0.25}, {"name": "rotation_only", "fraction": 0.5}], "none"])
+    tasks = [[{"name": "rotation", "fraction": 0.25}, {"name": "rotation_only", "fraction": 0.5}], "none"]
+    found = plan(tasks=tasks, method="dml")
     student, other = found.students.values()
     assert (student.tasks["rotation"].passes, student.tasks["rotation_only"].passes) == (0.75, 1.5)
     assert student.passes == 1 + 3 * 0.5
@@ -134,7 +135,7 @@ def test_what_training_refuses_is_refused() -> None:
 
 
 def test_the_command_prints_json_with_what_it_measured() -> None:
-    words = ["data=synthetic", "data.image_size=16", "batch_size=20", "tasks=[rotation,none]"]
+    words = ["data=synthetic", "data.image_size=16", "batch_size=20", "tasks=[rotation,none]", "method=collaborative"]
     done = CliRunner().invoke(app, ["plan", *words, "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -149,12 +150,13 @@ def test_the_command_prints_json_with_what_it_measured() -> None:
 
 
 def test_the_command_prints_tables_without_running_a_step() -> None:
-    done = CliRunner().invoke(app, ["plan", "--no-timing"], env={"COLUMNS": "200"})
+    words = ["plan", "--no-timing", "method=collaborative", "tasks=jigsaw"]
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     assert "resnet8_1/jigsaw │ head 1,560" in done.output
     assert "For training only: 63,426 parameters (0.41x the students')." in done.output
-    assert "Cost: 240 steps of 128 images, 8 an epoch;" in done.output
-    assert "Time: not measured; 30 epochs." in done.output
+    assert "Cost: 800 steps of 128 images, 8 an epoch;" in done.output
+    assert "Time: not measured; 100 epochs." in done.output
 
 
 def test_a_plan_leads_with_time_memory_and_cost_before_any_table() -> None:
@@ -177,6 +179,18 @@ def test_a_plan_that_does_not_fit_still_says_what_was_computed(monkeypatch: pyte
     done = CliRunner().invoke(app, ["plan", "data=synthetic", "data.image_size=16", "batch_size=20"])
     assert "at least, computed" in done.output
     assert "does not fit into memory" in str(done.exception)
+
+
+def test_a_plan_says_what_is_chosen_for_its_length_and_has_it_in_its_configuration() -> None:
+    words = ["plan", "--no-timing", "data=synthetic", "data.image_size=16", "epochs=1"]
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "\nChosen for 1 epoch and " in done.output
+    assert "resnet8_2" not in done.output
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert found["choice"] in done.output
+    assert found["config"]["method"] == {"name": "independent"}
+    assert list(found["config"]["students"]) == list(found["students"]) == ["resnet8_1"]
 
 
 def test_a_batch_that_does_not_fit_is_told_to_whoever_measures(monkeypatch: pytest.MonkeyPatch) -> None:

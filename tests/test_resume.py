@@ -19,6 +19,7 @@ from codistill.run_files import read_config, read_metrics, read_summary
 
 SETTINGS: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},
+    "tasks": "jigsaw",
     "method": {"name": "collaborative", "ramp": 0.5},
     "data": {"name": "digits", "per_class": 12},
     "batch_size": 32,

@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from codistill import UserError
+from codistill.auto import ENOUGH_FOR_PEERS, settle
 from codistill.cli import app
 from codistill.engine.stopping import StopRequest
 from codistill.models import as_it_begins
@@ -199,7 +200,7 @@ def test_a_student_that_begins_with_a_file_is_the_same_while_the_file_is(tmp_pat
     file = tmp_path / "big.safetensors"
     begins = f"base: {{students: {{a: {{name: resnet8, pretrained: {file}}}, b: resnet8}}}}\nrows: {{tiny: {{}}}}\n"
     (entry,) = read_sweep(written(tmp_path, begins))
-    begun = entry.config.model_dump(mode="json")
+    begun = settle(entry.config, ENOUGH_FOR_PEERS)[0].model_dump(mode="json")
     file.write_bytes(b"weights")
     begun["students"]["a"] = as_it_begins(begun["students"]["a"])
     (tmp_path / "tiny-seed0").mkdir()

@@ -42,7 +42,10 @@ Flags = NDArray[np.bool_]
 
 
 def describe(raw: Raw) -> dict[str, Any]:
-    """Students, teacher and ensemble; pairs of students; who is right where others are wrong."""
+    """Students, teacher and ensemble; pairs of students; who is right where others are wrong.
+
+    One student has no peer: there is no ensemble then, no pair, and no image that it "alone" has right.
+    """
     log_p = {name: log_softmax(logits) for name, logits in raw.logits.items()}
     right = {name: own.argmax(axis=1) == raw.labels for name, own in log_p.items()}
     pairs = list(combinations(raw.students, 2))
@@ -57,7 +60,7 @@ def describe(raw: Raw) -> dict[str, Any]:
         students[name] = {
             **_voice(log_p[name], raw),
             **_richness(raw.embeddings[name], raw.labels),
-            "alone_right": _list(alone(right[name], others), log_p[name]),
+            "alone_right": _list(alone(right[name], others) if others else np.zeros_like(right[name]), log_p[name]),
         }
         if raw.teacher is not None:
             agreeing = 1 - disagreement(log_p[name].argmax(axis=1), log_p[raw.teacher].argmax(axis=1))
@@ -68,7 +71,7 @@ def describe(raw: Raw) -> dict[str, Any]:
         "class_images": np.bincount(raw.labels, minlength=len(raw.class_names)).tolist(),
         "students": students,
         "teacher": None if raw.teacher is None else {"name": raw.teacher, **_voice(log_p[raw.teacher], raw)},
-        "ensemble": _voice(together, raw),
+        "ensemble": _voice(together, raw) if pairs else None,
         "pairs": {
             f"{one}/{other}": {
                 **_pair(log_p[one], log_p[other], raw.labels),

@@ -13,5 +13,6 @@ def print_accuracy(accuracy: Accuracy) -> None:
         table.add_row(f"student {escape(name)}", f"{percent:.2f} %")
     if accuracy.teacher is not None:
         table.add_row("teacher", f"{accuracy.teacher:.2f} %")
-    table.add_row("ensemble of the students", f"{accuracy.ensemble:.2f} %")
+    if accuracy.ensemble is not None:
+        table.add_row("ensemble of the students", f"{accuracy.ensemble:.2f} %")
     console.print(table)

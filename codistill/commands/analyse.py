@@ -84,10 +84,11 @@ def _print_tables(groups: list[report.Group]) -> None:
             console.print(escape(told), soft_wrap=True)
         if (weakest := report.weakest_classes(group.analyses)) is not None:
             print_table(*weakest)
-        print_table(*report.pairs(group.analyses))
+        if (pairs := report.pairs(group.analyses)) is not None:
+            print_table(*pairs)
         if (first := report.who_was_first(group.analyses)) is not None:
             print_table(*first)
     if len(groups) > 1:
         print_table(*report.comparison(groups))
-    for line in report.meanings():
+    for line in report.meanings(groups):
         console.print(escape(line), soft_wrap=True)

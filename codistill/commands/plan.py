@@ -41,7 +41,8 @@ def plan(
     """
     config = load_config(*recipe_and_keys(arguments))
     with choose_display(errors) as display:
-        found = describe(build_to_plan(config, display.decoding))
+        experiment = build_to_plan(config, display.decoding)
+        found, config = describe(experiment), experiment.config
     measured, failed = None, None
     try:
         measured = time_steps(config, TIMED_STEPS) if timing else None

@@ -45,7 +45,7 @@ def _train_help() -> str:
         + "also method.temperature=3. In most shells a value with spaces, braces or brackets needs quotes."
         + " A number given for a weight replaces the method's ramp."
         + _keys_help()
-        + "\n\nThe default task goes with every method; the papers of the others than collaborative have tasks=none."
+        + "\n\nauto is settled by how long training is, and a line at the start says how."
         + "\n\nSee also: codistill methods, tasks, models."
     )
 

@@ -66,5 +66,5 @@ def _next(found: Verdict, minutes: float, out: Path) -> list[str]:
     if found.winner != TOGETHER:
         lines.append(f"Peers need time: try --minutes {2 * minutes:g}, or see where they pay: docs/results.md.")
     if found.winner == ALONE:
-        lines.append("In as little time as this, students=[MODEL] trains one network with all of it.")
+        lines.append("With this little time, train one network alone, students=[MODEL].")
     return lines

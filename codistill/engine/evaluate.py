@@ -12,11 +12,11 @@ from codistill.engine.runtime import Runtime
 
 
 class Accuracy(NamedTuple):
-    """Top-1 accuracies in percent. The teacher's is None if the method has no teacher with an answer of its own."""
+    """Top-1 accuracies in percent."""
 
     students: dict[str, float]
-    teacher: float | None
-    ensemble: float
+    teacher: float | None  # None if the method has no teacher with an answer of its own
+    ensemble: float | None  # None of one student
 
 
 def mean_probability(logits: Iterable[Tensor]) -> Tensor:
@@ -42,4 +42,7 @@ def evaluate(cohort: Cohort, batches: Iterable[Batch], runtime: Runtime) -> Accu
     *right, total = runtime.processes.sum(torch.cat([correct, correct.new_tensor([total])])).tolist()
     percents = [100.0 * count / total for count in right]  # students, teacher if any, ensemble
     students = dict(zip(cohort.students, percents, strict=False))
-    return Accuracy(students, percents[-2] if cohort.answering_teachers else None, percents[-1])
+    teacher, ensemble_of_all = percents[-2], percents[-1]
+    return Accuracy(
+        students, teacher if cohort.answering_teachers else None, ensemble_of_all if len(students) > 1 else None
+    )

@@ -132,7 +132,7 @@ def figures(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def accuracies(split: str, accuracy: Mapping[str, Any] | None) -> dict[str, float]:
-    """Accuracies in percent, by name: ``test/a`` for student a, ``test/ensemble``, ``test/teacher`` if there is one."""
+    """Accuracies in percent, by name: ``test/a`` for student a, ``test/ensemble`` and ``test/teacher`` if there are."""
     if accuracy is None:
         return {}
     students = {told_apart(name): percent for name, percent in accuracy["students"].items()}

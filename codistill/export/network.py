@@ -70,7 +70,7 @@ def network_of(cohort: Cohort, name: str, method: str) -> nn.Module:
     students: dict[str, Student] = dict(cohort.students.items())  # type: ignore[arg-type]
     if name in students:
         network: nn.Module = OneStudent(students[name])
-    elif name == ENSEMBLE:
+    elif name == ENSEMBLE and len(students) > 1:
         network = Ensemble(students)
     else:
         network = StudentsAndTeacher(students, _answering_teacher(cohort, name, method))
@@ -81,9 +81,10 @@ def _answering_teacher(cohort: Cohort, name: str, method: str) -> Teacher:
     answering = cohort.answering_teachers
     if name in answering or (name == TEACHER and answering):
         return cohort.teachers[answering[0] if name == TEACHER else name]  # type: ignore[return-value]
+    several = [ENSEMBLE] if len(cohort.students) > 1 else []
     if name in (TEACHER, "cpm") and not answering:
         raise UserError(
             f"Method '{method}' has no teacher with an answer of its own, so there is no '{name}' to export. Choose a "
-            f"student ({', '.join(cohort.students)}), {BEST} or {ENSEMBLE}."
+            f"student ({', '.join(cohort.students)}){f', {BEST} or {ENSEMBLE}' if several else f' or {BEST}'}."
         )
-    raise unknown("network", name, [*cohort.students, BEST, ENSEMBLE, *answering])
+    raise unknown("network", name, [*cohort.students, BEST, *several, *answering])

@@ -66,7 +66,8 @@ def voices(analyses: Sequence[Analysis]) -> Table:
     columns: dict[str, Callable[[Analysis], Any]] = {run_files.told_apart(name): _student(name) for name in students}
     if teacher is not None:
         columns[f"teacher {teacher['name']}"] = lambda analysis: analysis["teacher"]
-    columns["ensemble"] = lambda analysis: analysis["ensemble"]
+    if first["ensemble"] is not None:
+        columns["ensemble"] = lambda analysis: analysis["ensemble"]
     cells = []
     for label, (key, digits, _) in VOICES.items():
         line = [_cell([pick(analysis).get(key) for analysis in analyses], digits) for pick in columns.values()]
@@ -86,9 +87,11 @@ def voices(analyses: Sequence[Analysis]) -> Table:
     return ["", *columns], cells
 
 
-def pairs(analyses: Sequence[Analysis]) -> Table:
-    """A line for each number, a column for each pair of students."""
+def pairs(analyses: Sequence[Analysis]) -> Table | None:
+    """A line for each number, a column for each pair of students. None of one student."""
     names = list(analyses[0]["pairs"])
+    if not names:
+        return None
     cells = []
     for label, (key, digits, _) in PAIRS.items():
         cells.append([label, *(_cell([a["pairs"][pair][key] for a in analyses], digits) for pair in names)])
@@ -146,9 +149,12 @@ def no_better_than_one_answer(analyses: Sequence[Analysis]) -> str | None:
 
 
 def who_was_first(analyses: Sequence[Analysis]) -> Table | None:
-    """A line for each pair: how many validation images one knew for good before the other. None without history."""
+    """A line for each pair: how many validation images one knew for good before the other.
+
+    None without history, and of one student.
+    """
     seen = [analysis["over_epochs"] for analysis in analyses]
-    if any(history is None for history in seen):
+    if any(history is None or not history["right_for_good"] for history in seen):
         return None
     names = list(seen[0]["right_for_good"])
     cells = [
@@ -170,17 +176,20 @@ def comparison(groups: Sequence[Group]) -> Table:
         for key, digits, _ in PAIRS.values():
             line.append(_cell([_mean(pair[key] for pair in a["pairs"].values()) for a in analyses], digits))
         kls = [_mean(kl for pair in a["pairs"].values() for kl in pair["kl"].values()) for a in analyses]
-        line += [_cell(kls, 4), _cell([a["ensemble"]["accuracy"] for a in analyses], 2)]
+        line += [_cell(kls, 4), _cell([a["ensemble"]["accuracy"] for a in analyses if a["ensemble"]], 2)]
         if settings:
             line.append(", ".join(f"{key}={value}" for key, value in row.settings.items()))
         cells.append(line)
     return [*header, *(["also differs"] if settings else [])], cells
 
 
-def meanings() -> list[str]:
-    """One line for each number."""
-    lines = [f"{label}: {meaning}." for label, (_, _, meaning) in {**VOICES, **PAIRS}.items()]
-    return [*lines, "KL(p, q): nats by which q is surprised at what p believes, mean over images."]
+def meanings(groups: Sequence[Group]) -> list[str]:
+    """One line for each number; those of pairs only where there are some."""
+    lines = [f"{label}: {meaning}." for label, (_, _, meaning) in VOICES.items()]
+    if any(analysis["pairs"] for group in groups for analysis in group.analyses):
+        lines += [f"{label}: {meaning}." for label, (_, _, meaning) in PAIRS.items()]
+        lines.append("KL(p, q): nats by which q is surprised at what p believes, mean over images.")
+    return lines
 
 
 def _student(name: str) -> Callable[[Analysis], Any]:

@@ -21,12 +21,10 @@ MOST_CLASSES = 24  # that are drawn
 
 
 def calibration(run: str, analysis: Analysis) -> list[Figure]:
-    """A reliability diagram for each student, teacher and ensemble."""
+    """A reliability diagram for each student, and for teacher and ensemble if there are."""
     students = enumerate(analysis["students"].items())
     voices = [(told_apart(name), series(place), voice) for place, (name, voice) in students]
-    if analysis["teacher"] is not None:
-        voices.append(("teacher", LIGHT["teacher"], analysis["teacher"]))
-    voices.append(("ensemble", LIGHT["ensemble"], analysis["ensemble"]))
+    voices += [(name, LIGHT[name], analysis[name]) for name in ("teacher", "ensemble") if analysis[name] is not None]
     return [_reliability(run, *voice) for voice in voices]
 
 

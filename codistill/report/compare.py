@@ -25,7 +25,7 @@ class Accuracies(NamedTuple):
 
     students: dict[str, list[float]]
     teacher: list[float] | None
-    ensemble: list[float]
+    ensemble: list[float] | None
 
     @property
     def students_mean(self) -> list[float]:
@@ -218,9 +218,9 @@ def _accuracies(tests: Sequence[Mapping[str, Any] | None], students: Mapping[str
     known = [test for test in tests if test is not None]
     if len(known) < len(tests):
         return None
-    teacher = [test["teacher"] for test in known]
+    teacher, ensemble = ([test[key] for test in known] for key in ("teacher", "ensemble"))
     by_name = {name: [test["students"][name] for test in known] for name in students}
-    return Accuracies(by_name, None if None in teacher else teacher, [test["ensemble"] for test in known])
+    return Accuracies(by_name, None if None in teacher else teacher, None if None in ensemble else ensemble)
 
 
 def _names(groups: Sequence[Sequence[tuple[Path, int]]]) -> list[str]:

@@ -25,9 +25,10 @@ def accuracy(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[s
         told_apart(name): [accuracy["students"].get(name) for accuracy in found] for name in students
     }
     looks = {name: _look(place) for place, name in enumerate(lines)}
-    if found[-1].get("teacher") is not None:
-        lines["teacher"], looks["teacher"] = [accuracy.get("teacher") for accuracy in found], _TEACHER
-    lines["ensemble"], looks["ensemble"] = [accuracy.get("ensemble") for accuracy in found], _ENSEMBLE
+    for name, look in (("teacher", _TEACHER), ("ensemble", _ENSEMBLE)):
+        if found[-1].get(name) is not None:
+            lines[name], looks[name] = [accuracy.get(name) for accuracy in found], look
+    others = "students, teacher and the mean of the students' probabilities (ensemble)"
     ends = ", ".join(f"{name} {values[-1]:.1f}" for name, values in lines.items() if values[-1] is not None)
     return over_epochs(
         f"{run}_accuracy",
@@ -36,7 +37,7 @@ def accuracy(run: str, epochs: Sequence[Mapping[str, Any]], students: Sequence[s
         lines,
         looks,
         alt=f"Validation accuracy after each of {len(seen)} epochs. At the end, in percent: {ends}.",
-        note="After each epoch, of students, teacher and the mean of the students' probabilities (ensemble).",
+        note=f"After each epoch, of {others}." if "ensemble" in lines else "After each epoch.",
     )
 
 

@@ -31,7 +31,7 @@ def _accuracy_table(story: Story, controls: Mapping[str, Story]) -> Table:
     test, validation = story.summary["test_accuracy"], story.summary.get("validation_accuracy") or {}
     rows = [(told_apart(name), _of_student(name)) for name in test["students"]]
     rows += [("teacher", lambda accuracy: accuracy.get("teacher"))] if test["teacher"] is not None else []
-    rows.append(("ensemble", lambda accuracy: accuracy.get("ensemble")))
+    rows += [("ensemble", lambda accuracy: accuracy.get("ensemble"))] if test["ensemble"] is not None else []
     cells = []
     for name, of in rows:
         line = [name, number(of(test)), number(of(validation))]
@@ -122,8 +122,10 @@ def richness_and_diversity(story: Story) -> Section:
         for name, own in analysis["pairs"].items()
     ]
     heads = ["", "effective rank", "linear probe %", "alone right %", "agrees with teacher %"]
-    section.tables = [
-        Table(f"Each student on {analysis['images']:,} test images", heads, students),
-        Table("Each pair of students", ["", "CKA", "disagreement %", "error correlation", "both wrong %"], pairs),
-    ]
+    if not pairs:  # of one student the others say nothing
+        heads, students = heads[:3], [row[:3] for row in students]
+    section.tables = [Table(f"Each student on {analysis['images']:,} test images", heads, students)]
+    if pairs:
+        heads = ["", "CKA", "disagreement %", "error correlation", "both wrong %"]
+        section.tables.append(Table("Each pair of students", heads, pairs))
     return section

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codistill import run_files
-from codistill.auto import is_open, settled_as
-from codistill.config import make_config
+from codistill.auto import settled_as
 from codistill.engine.durable import write_file
 from codistill.engine.stopping import StopRequest
 from codistill.errors import UserError
+from codistill.finished import read_run_config
 from codistill.models import as_it_begins, as_they_began
 from codistill.report.terms import comparable
 from codistill.sweep.plan import Entry
@@ -164,8 +164,7 @@ _FILLED_IN = ("augment.padding", "augment.flip", "tasks.superclasses")  # by the
 def _check_same(run: Path, entry: Entry) -> None:
     """Raises UserError if a run was told otherwise than now; what is free, or filled in by its data, does not count."""
     then = run_files.read_config(run)
-    config = settled_as(entry.config, make_config(then)) if is_open(entry.config) else entry.config
-    now = config.model_dump(mode="json")
+    now = settled_as(entry.config, read_run_config(run)).model_dump(mode="json")
     begin = {name: as_it_begins(model) for name, model in now["students"].items()}  # not alike if its file changed
     now["students"] = as_they_began(begin, then["students"])
     differing = _differing({**comparable(now), "seed": now["seed"]}, {**comparable(then), "seed": then["seed"]})

@@ -157,7 +157,9 @@ def test_a_runs_warnings_are_shown_logged_and_in_its_summary(tmp_path: Path, mon
     monkeypatch.setattr(health, "ALIKE", -1.0)  # now all peers are
     monkeypatch.setattr(health, "FIRST_STEPS", 0)
     display = Listening()
-    config = make_config({"epochs": 3, "batch_size": 32, "data": {"name": "digits", "per_class": 12}})
+    config = make_config(
+        {"method": "collaborative", "epochs": 3, "batch_size": 32, "data": {"name": "digits", "per_class": 12}}
+    )
     summary = runs.train(config, tmp_path / "run", display)
     epochs = [line["warnings"] for line in read_metrics(tmp_path / "run") if line["kind"] == "epoch"]
     assert epochs[0] == epochs[2] == []

@@ -15,6 +15,8 @@ from codistill.export import Export, export
 
 CONFIG = {
     "students": {"a": "resnet8", "b": "resnet8"},
+    "tasks": "jigsaw",
+    "method": "collaborative",
     "data": {"name": "digits", "per_class": 40},
     "batch_size": 50,
     "epochs": 3,
