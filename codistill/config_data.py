@@ -18,6 +18,8 @@ from codistill.shorthand import Section
 
 def _split_names(given: Any) -> Any:
     """One name as a list of it, and each under the name that splits have here."""
+    if given is not None and not isinstance(given, (str, list)):
+        return given  # which is then refused by its type
     names = [given] if isinstance(given, str) else given
     other = {"val": "validation", "valid": "validation"}
     return [other.get(name, name) if isinstance(name, str) else name for name in names] if names else names

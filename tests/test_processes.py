@@ -310,7 +310,7 @@ def test_pairs_of_a_class_need_an_even_part() -> None:
 def test_several_processes_without_accelerate_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(UserError, match=r"pip install codistill\[distributed\]"):
+    with pytest.raises(UserError, match=r"pip install 'codistill\[distributed\]'"):
         join("cpu")
 
 

@@ -97,13 +97,6 @@ def test_a_run_that_goes_on_says_first_after_which_step_and_repeats_nothing(tmp_
     assert not set(third.told) & set(first.told)
 
 
-def test_a_run_that_goes_on_says_what_it_had_no_reason_to_say_before(begun: Callable[..., Path]) -> None:
-    run, display = begun(steps=4, epochs=500), Noting()
-    runs.train(config_to_go_on(run, {"epochs": 3}), run, display, resume=True)
-    _, remark = display.told
-    assert remark.startswith("9 steps are few for tasks")
-
-
 def test_a_run_that_reproduces_one_goes_on_as_that_did_where_it_was_interrupted(
     begun: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from codistill import UserError
 from codistill.auto import ENOUGH_FOR_PEERS, settle
 from codistill.cli import app
+from codistill.config import RunConfig
 from codistill.engine.stopping import StopRequest
 from codistill.models import as_it_begins
 from codistill.recipe import read_overrides
@@ -22,6 +23,11 @@ from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job, train_all
 
 SHORT = "base: {epochs: 1, data.per_class: 12, batch_size: 32, method: independent, tasks: none}\n"
+
+
+def as_trained(config: RunConfig) -> RunConfig:
+    """As a run of some length has it in its folder."""
+    return settle(config, ENOUGH_FOR_PEERS)[0]
 
 
 def written(folder: Path, text: str, name: str = "tiny.yaml") -> Path:
@@ -168,7 +174,7 @@ def test_a_failed_run_stops_no_other_and_what_is_finished_is_not_trained_again(t
 
 def test_a_run_that_differs_in_what_is_free_is_kept(tmp_path: Path) -> None:
     (entry,) = read_sweep(written(tmp_path, SHORT))
-    config = entry.config.model_dump(mode="json")
+    config = as_trained(entry.config).model_dump(mode="json")
     (tmp_path / "tiny-seed0").mkdir()
     (tmp_path / "tiny-seed0" / "config.yaml").write_text(yaml.safe_dump({**config, "log_every": 7}))
     assert Job(entry, tmp_path).state == "waiting"
@@ -178,7 +184,7 @@ def test_a_finished_run_that_was_told_otherwise_is_named(tmp_path: Path) -> None
     path = written(tmp_path, SHORT)
     (entry,) = read_sweep(path)
     (tmp_path / "tiny-seed0").mkdir()
-    (tmp_path / "tiny-seed0" / "config.yaml").write_text(entry.config.to_yaml())
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(as_trained(entry.config).to_yaml())
     assert Job(entry, tmp_path).state == "waiting"
     path.write_text(SHORT.replace("epochs: 1", "epochs: 3"))
     (changed,) = read_sweep(path)
@@ -188,7 +194,7 @@ def test_a_finished_run_that_was_told_otherwise_is_named(tmp_path: Path) -> None
 
 def test_a_run_whose_data_has_another_name_now_may_be_relocated(tmp_path: Path) -> None:
     (entry,) = read_sweep(written(tmp_path, SHORT))
-    config = entry.config.model_dump(mode="json")
+    config = as_trained(entry.config).model_dump(mode="json")
     (tmp_path / "tiny-seed0").mkdir()
     moved = {**config, "data": {**config["data"], "name": "./elsewhere"}}
     (tmp_path / "tiny-seed0" / "config.yaml").write_text(yaml.safe_dump(moved))
@@ -200,7 +206,7 @@ def test_a_student_that_begins_with_a_file_is_the_same_while_the_file_is(tmp_pat
     file = tmp_path / "big.safetensors"
     begins = f"base: {{students: {{a: {{name: resnet8, pretrained: {file}}}, b: resnet8}}}}\nrows: {{tiny: {{}}}}\n"
     (entry,) = read_sweep(written(tmp_path, begins))
-    begun = settle(entry.config, ENOUGH_FOR_PEERS)[0].model_dump(mode="json")
+    begun = as_trained(entry.config).model_dump(mode="json")
     file.write_bytes(b"weights")
     begun["students"]["a"] = as_it_begins(begun["students"]["a"])
     (tmp_path / "tiny-seed0").mkdir()
@@ -230,7 +236,7 @@ def test_a_run_that_was_told_more_than_the_sweep_says_now_is_named(tmp_path: Pat
     rows = "base: {students: {a: resnet8, b: resnet8}, method: dml, tasks: none, BASE}\nrows: {tiny: {}}\n"
     (entry,) = read_sweep(written(tmp_path, rows.replace("BASE", then)))
     (tmp_path / "tiny-seed0").mkdir()
-    (tmp_path / "tiny-seed0" / "config.yaml").write_text(entry.config.to_yaml())
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(as_trained(entry.config).to_yaml())
     (changed,) = read_sweep(written(tmp_path, rows.replace(", BASE", "")))
     with pytest.raises(UserError, match=rf"it differs in {re.escape(key)}"):
         Job(changed, tmp_path)
@@ -244,7 +250,7 @@ def test_what_the_data_fills_in_is_not_told_otherwise(tmp_path: Path) -> None:
     )
     (complete,) = read_sweep(written(tmp_path, filled))
     (tmp_path / "tiny-seed0").mkdir()
-    (tmp_path / "tiny-seed0" / "config.yaml").write_text(complete.config.to_yaml())
+    (tmp_path / "tiny-seed0" / "config.yaml").write_text(as_trained(complete.config).to_yaml())
     assert Job(entry, tmp_path).state == "waiting"
 
 

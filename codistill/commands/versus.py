@@ -27,7 +27,7 @@ def versus(
         typer.Option(help="Where the runs go; an interrupted one goes on.", show_default="runs/TIME_versus"),
     ] = None,
 ) -> None:
-    """Do peers pay on your images? Trains one network alone and with peers, each for half of the time, and compares.
+    """Do peers pay on your images? One network alone and with peers, for as long each, and a verdict.
 
     codistill versus data=FOLDER data.image_size=64 students=resnet20 --minutes 30
 

@@ -146,9 +146,9 @@ def _other_spelling(names: Sequence[str], missing: Sequence[int], there: Sequenc
     for lacking, other in pairs:
         if other is not None:
             capitals = as_one_reads_it(lacking) != as_one_reads_it(other)
-            differ = "capitals" if capitals else "spaces or Unicode form"
+            differ, shown = ("capitals", repr) if capitals else ("spaces or Unicode form", ascii)
             return (
-                f" It has images of {other!r}, which differs from {lacking!r} only in {differ}: give both splits one "
-                "spelling."
+                f" It has images of {shown(other)}, which differs from {shown(lacking)} only in {differ}: give both "
+                "splits one spelling."
             )
     return ""

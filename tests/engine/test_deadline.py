@@ -200,5 +200,5 @@ def test_what_burn_in_saves_is_not_expected_of_the_epochs_after_it(trained: Call
     run.training.a_step = 3.5
     for number in range(run.horizon.burn_in_epochs, planned):
         run.epoch(number)
-    assert run.horizon.epochs == planned
+    assert planned <= run.horizon.epochs <= planned + 2  # a few more are worth it near the end
     assert 0.9 * 900 < run.training.now - 1000.0 <= 900
