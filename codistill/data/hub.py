@@ -45,6 +45,7 @@ from codistill.pixels.decode import decode
 from codistill.printable import printable
 
 SHOWN = 10  # images that cannot be decoded
+ALSO_TRIED = 20_000  # images that are not asked for, decoded only once one that is asked for cannot be
 
 
 def download_folder() -> Path:
@@ -97,6 +98,7 @@ class HubData(Source):
             split: rows.cast_column(self._image, datasets.Image(decode=False)) for split, rows in self._splits.items()
         }
         self._earlier = False
+        self._known_good = {split: np.zeros(len(rows), dtype=bool) for split, rows in self._splits.items()}
         self.class_names, self._labels = self._read_labels(self._label)
         counts = np.bincount(np.concatenate([*self._labels.values()]), minlength=len(self.class_names))
         if told := warning_of_unlabelled(self.class_names, counts.tolist()):
@@ -112,6 +114,11 @@ class HubData(Source):
         return self._labels[split]
 
     def pixels(self, split: str, rows: Rows, image_size: int | None, resize: str = "squash") -> Tensor:
+        pixels = self._pixels(split, rows, image_size, resize)
+        self._known_good[split][rows] = True
+        return pixels
+
+    def _pixels(self, split: str, rows: Rows, image_size: int | None, resize: str) -> Tensor:
         images = self._decoded(split, rows, image_size, resize)
         if not self._cache:
             return gather(images, len(rows))
@@ -133,7 +140,7 @@ class HubData(Source):
         return f"'{readable(file)}'"
 
     def _decoded(self, split: str, rows: Rows, image_size: int | None, resize: str) -> Iterator[Tensor]:
-        """(H, W, 3) uint8 of each row in turn. Raises UserError that names the first that cannot be decoded."""
+        """(H, W, 3) uint8 of each row in turn. Raises UserError that names those that cannot be decoded."""
         told = self._progress or (lambda done, total: None)
         told(0, len(rows))
         first: torch.Size | None = None
@@ -144,6 +151,8 @@ class HubData(Source):
                 pixels = torch.from_numpy(_decode(cell[self._image], self._row(split, row)))
             except UserError as error:
                 broken.append(str(error))
+            else:
+                self._known_good[split][row] = True
             told(done, len(rows))
             if broken:
                 continue
@@ -158,7 +167,31 @@ class HubData(Source):
                 )
             yield pixels
         if broken:
-            raise UserError(_all_of(broken))
+            others, untried = self._other_broken(split, rows)
+            raise UserError(_all_of([*broken, *others], untried))
+
+    def _other_broken(self, split: str, rows: Rows) -> tuple[list[str], int]:
+        """What is wrong with images that were not decoded yet: all can be mended at once; and how many are untried.
+
+        rows: of ``split``, which were tried.
+        """
+        left: list[tuple[str, Rows]] = []
+        for other, good in self._known_good.items():
+            tried = rows if other == split else rows[:0]
+            left.append((other, np.setdiff1d(np.flatnonzero(~good), tried)))
+        total = sum(len(own) for _, own in left)
+        told, done, broken = self._progress or (lambda done, total: None), 0, list[str]()
+        for other, own in left:
+            own = own[: max(ALSO_TRIED - done, 0)]
+            cells = self._splits[other].select(own).select_columns(self._image)
+            for row, cell in zip(own, cells, strict=True):
+                try:
+                    _decode(cell[self._image], self._row(other, row))
+                except UserError as error:
+                    broken.append(str(error))
+                done += 1
+                told(done, min(total, ALSO_TRIED))
+        return broken, total - done
 
     @cached_property
     def _origin(self) -> tuple[str, str]:
@@ -274,11 +307,12 @@ def _from_hub(name: str) -> Any:
     return loaded
 
 
-def _all_of(broken: Sequence[str]) -> str:
+def _all_of(broken: Sequence[str], untried: int) -> str:
     """The first of them in a line each."""
     more = [f"... and {len(broken) - SHOWN:,} more."] if len(broken) > SHOWN else []
     head = [f"{len(broken):,} images cannot be read:"] if len(broken) > 1 else []
-    return "\n".join([*head, *broken[:SHOWN], *more])
+    rest = [f"{untried:,} further images of the data were not tried."] if untried else []
+    return "\n".join([*head, *broken[:SHOWN], *more, *rest])
 
 
 def _decode(cell: dict[str, Any] | None, place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -139,6 +139,51 @@ def test_all_images_that_cannot_be_decoded_are_named_at_once(tmp_path: Path) -> 
     assert all("the image cannot be decoded" in line for line in lines)
 
 
+def test_every_broken_image_of_a_table_is_counted_whatever_rows_are_chosen(tmp_path: Path) -> None:
+    train, held = [png(i) for i in range(30)], [png(50 + i) for i in range(6)]
+    for row in (3, 9, 15):
+        train[row] = train[row][:60]
+    held[3] = held[3][:60]
+    write_parquet(tmp_path / "data", "train", train, [i % 3 for i in range(30)])
+    write_parquet(tmp_path / "data", "test", held, [i % 3 for i in range(6)])
+    source = str(tmp_path / "data")
+    for chosen in ({}, {"per_class": 6}, {"classes": 2}, {"validation": 0.0}, {"validation": 0.5}):
+        broken = {f"split 'train', row {row}:" for row in (3, 9, 15)} | {"split 'test', row 3:"}
+        with pytest.raises(UserError) as told:
+            prepare(open_source(source), **chosen)
+        head, *lines = str(told.value).splitlines()
+        assert head == "4 images cannot be read:"
+        assert len(lines) == 4
+        assert all(any(place in line for line in lines) for place in broken)
+
+
+def test_every_broken_image_of_a_folder_is_counted_whatever_rows_are_chosen(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            (tmp_path / "data" / name / f"{i}.png").write_bytes(png(i)[:60] if i in (4, 7) else png(i))
+    for chosen in ({}, {"per_class": 4}, {"validation": 0.4}):
+        with pytest.raises(UserError) as told:
+            prepare(open_source(str(tmp_path / "data")), **chosen)
+        head, *lines = str(told.value).splitlines()
+        assert head == "4 images cannot be read:"
+        assert len(lines) == len(set(lines)) == 4
+
+
+def test_images_that_are_not_asked_for_are_not_decoded_while_the_others_can_be(tmp_path: Path) -> None:
+    images = [png(i) for i in range(30)]
+    images[15] = images[15][:60]
+    write_parquet(tmp_path / "data", "train", images, [i % 3 for i in range(30)])
+    decoded: list[tuple[int, int]] = []
+    source = open_source(str(tmp_path / "data"), progress=lambda done, total: decoded.append((done, total)))
+    rows = np.arange(15)
+    assert len(source.pixels("train", rows, None)) == 15
+    assert decoded[-1] == (15, 15)
+    with pytest.raises(UserError, match=r"^Data .* row 15: the image cannot be decoded"):
+        source.pixels("train", np.arange(14, 18), None)
+    assert decoded[-1] == (12, 12)  # row 14 was decoded before, 15 to 17 now, and 18 to 29 for the count
+
+
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "data", "train", [png(0), None, *map(png, range(10))], [i % 3 for i in range(12)])
     with pytest.raises(UserError, match="split 'train', row 1: there is no image"):
