@@ -38,7 +38,7 @@ except ModuleNotFoundError as missing:  # typer, say: then there is nothing to p
 # Each is a file of codistill/commands with an `app`.
 COMMANDS = {
     "train": "Train a cohort.",
-    "versus": "Do peers pay on your images? One network alone and with peers, for as long each, and a verdict.",
+    "versus": "Do peers pay on your images? One network alone and with peers, at equal time, and a verdict.",
     "evaluate": "Measure the test accuracy of a finished run again, from its saved weights.",
     "export": "One network of a run for use elsewhere: weights, a PyTorch program or ONNX, checked on the test images.",
     "predict": "Classes and probabilities of images, by an export or a student of a run.",

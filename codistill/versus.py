@@ -1,4 +1,4 @@
-"""Do peers pay on these images, in this time? One network alone and the same one with peers, each trained for as long.
+"""Do peers pay on these images, in this time? One network alone and the same one with peers, at equal time.
 
     OUT/versus.json       what was asked for, and how long each run has trained
     OUT/alone-seedN/      a run: the first student's model, method=independent, no task

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "pixels": set(),
     "data": {"batch", "nearest", "pixels"},
     "engine": {"analysis", "batch", "digest", "objective", "cohort", "data", "run_files", "side_by_side", "weights"}
-    | {"libraries"},
+    | {"libraries", "student", "teacher"},
     "strict_yaml": set(),
     "run_files": {"nearest", "strict_yaml"},
     "auto": {"config", "models", "shorthand"},
@@ -89,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "dry_step": {"batch", "cohort", "engine", "look", "student"},
     "plan": {"*"},
     "relocate": {"*"},
-    "versus": {"config", "engine", "experiment", "export", "report", "run_files", "shorthand"},
+    "versus": {"auto", "config", "engine", "experiment", "export", "report", "run_files", "shorthand"},
     "sweep": {"*"},
     "commands": {"*"},
     "cli": {"commands", "engine", "libraries", "terminal"},

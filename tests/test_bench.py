@@ -17,7 +17,13 @@ from codistill.data.images import Images
 from codistill.errors import UserError
 from codistill.look import one_by_one
 
-SMALL = {"data": {"name": "synthetic", "image_size": 8, "classes": 4}, "batch_size": 8}
+SMALL = {
+    "students": ["resnet8", "resnet8"],
+    "tasks": "jigsaw",
+    "method": "collaborative",
+    "data": {"name": "synthetic", "image_size": 8, "classes": 4},
+    "batch_size": 8,
+}
 
 
 def config(**given: object) -> RunConfig:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 RUNS: dict[str, dict[str, Any]] = {
     "dml": {"method": "dml", "tasks": "none"},
-    "collaborative": {"tasks": ["rotation", "jigsaw"]},
+    "collaborative": {"method": "collaborative", "tasks": ["rotation", "jigsaw"]},
     "kdcl": {"method": "kdcl", "tasks": ["supcon", "simclr"]},
     "hssakd": {"method": "hssakd", "tasks": "none"},
 }

@@ -12,7 +12,18 @@ from codistill.doctor import first_difference
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 # The module, and not the command `accelerate`, which imports all its subcommands and what they may need.
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
-TRAIN = ["-m", "codistill", "train", "data.per_class=20", "batch_size=20", "epochs=1", "log_every=1", "device=cpu"]
+LEARN = ["method=collaborative", "tasks=jigsaw"]
+TRAIN = [
+    "-m",
+    "codistill",
+    "train",
+    *LEARN,
+    "data.per_class=20",
+    "batch_size=20",
+    "epochs=1",
+    "log_every=1",
+    "device=cpu",
+]
 
 pytestmark = pytest.mark.slow
 

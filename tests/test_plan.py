@@ -25,7 +25,8 @@ CPU = Runtime(torch.device("cpu"))
 
 
 def config(**given: object) -> RunConfig:
-    return make_config({"data": {"name": "synthetic", "image_size": 16, "classes": 4}, "batch_size": 20, **given})
+    data = {"name": "synthetic", "image_size": 16, "classes": 4}
+    return make_config({"method": "collaborative", "data": data, "batch_size": 20, **given})
 
 
 def plan(**given: object) -> Plan:

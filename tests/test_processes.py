@@ -339,7 +339,8 @@ def test_a_layer_of_a_shared_trunk_is_synchronised_once_and_stays_shared() -> No
 
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-TRAIN = ["-m", "codistill", "train", "data.per_class=20", "batch_size=20", "log_every=1", "device=cpu"]
+LEARN = ["method=collaborative", "tasks=jigsaw"]
+TRAIN = ["-m", "codistill", "train", *LEARN, "data.per_class=20", "batch_size=20", "log_every=1", "device=cpu"]
 
 
 def launched(run: Path, sharding: str, *options: str) -> "subprocess.Popen[str]":

@@ -14,7 +14,7 @@ from codistill import UserError, finished, runs
 from codistill.config import make_config
 from codistill.recipe import load_config
 from codistill.report.compare import compare
-from codistill.resume import config_to_go_on
+from codistill.resume import config_to_go_on, taken_up
 from codistill.run_files import read_config, read_metrics, read_summary
 
 SETTINGS: dict[str, Any] = {
@@ -191,3 +191,54 @@ def test_what_was_trained_with_so_far_cannot_be_given_anew(key: str, begun: Call
         UserError, match=rf"of its keys epochs, device, compile, side_by_side can be given anew, not {key}\."
     ):
         config_to_go_on(run, {key: 1})
+
+
+LARGER_MAPS = {"data": {"name": "digits", "per_class": 12, "image_size": 16}}  # of four by four positions
+
+
+def without_grid(run: Path) -> str:
+    """Make the configuration of a run one of an earlier version, whose CPM worked on the whole of the smallest map."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["method"].pop("grid") is None
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return yaml.safe_dump(config)
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_is_evaluated_on_the_whole_map(
+    begun: Callable[..., Path], tmp_path: Path
+) -> None:
+    given = {**SETTINGS, **LARGER_MAPS, "epochs": 2, "method": {**SETTINGS["method"], "grid": None}}
+    runs.train(given, tmp_path / "whole", Silent())
+    run = begun(steps=4, **given)
+    without_grid(run)
+    go_on(run)
+    torch.testing.assert_close(weights(run), weights(tmp_path / "whole"), atol=0, rtol=0)
+    without_grid(run)
+    accuracy, summary = finished.evaluate_run(run)
+    assert accuracy._asdict() == summary["test_accuracy"]
+    assert read_config(run)["method"]["grid"] is None
+    with pytest.raises(UserError, match="are the same run"):
+        compare([run, tmp_path / "whole"])
+
+
+def test_a_checkpoint_of_an_earlier_version_has_the_grid_that_it_was_trained_with(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        make_config({**SETTINGS, "method": {"name": "collaborative", "grid": None}}).to_yaml()
+    )
+    state = {"config": without_grid(tmp_path), "steps_done": 4}
+    assert taken_up(finished.read_run_config(tmp_path), state).method.settings["grid"] is None
+
+
+def test_the_configuration_of_an_earlier_run_trains_it_again_as_it_was_and_a_recipe_has_todays_default(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.yaml").write_text("method: collaborative\n")
+    assert load_config(tmp_path / "config.yaml").method.settings["grid"] == 2  # a recipe of that name
+    (tmp_path / "config.yaml").write_text(
+        make_config({**SETTINGS, "method": {"name": "collaborative", "grid": None}}).to_yaml()
+    )
+    (tmp_path / "metrics.jsonl").touch()
+    without_grid(tmp_path)
+    assert load_config(tmp_path / "config.yaml").method.settings["grid"] is None
+    assert load_config(tmp_path / "config.yaml", ["method.grid=3"]).method.settings["grid"] == 3
+    assert load_config(tmp_path / "config.yaml", ["method=collaborative"]).method.settings["grid"] == 2

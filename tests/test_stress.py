@@ -65,6 +65,14 @@ def test_a_weight_of_one_methods_links_is_not_given_to_the_others_and_one_of_a_t
         build(entries[name])  # a weight of no loss would be refused
 
 
+def test_a_collapse_test_of_a_recipe_without_tasks_has_none_for_any_method_and_keeps_both_students() -> None:
+    given = {"students": "resnet8", "method": "collaborative", "weights": {"*/ce": 0.5}}
+    for entry in stress_entries(given, ["dml", "collaborative"], {"lr10": 1}):
+        assert entry.config.tasks == [[], []], entry.name
+        config = build(entry.config.model_copy(update={"epochs": 1})).config
+        assert list(config.students) == ["resnet8_1", "resnet8_2"], entry.name
+
+
 def test_every_image_keeps_its_wrong_label_for_all_of_training() -> None:
     loader = build(make_config({**TINY, "poison": {"student": "b", "random_labels": 0.8}})).loader
     told: list[dict[int, int]] = []

@@ -23,6 +23,8 @@ def tiny(epochs: int) -> RunConfig:
     return make_config(
         {
             "students": {"a": "resnet8", "b": "resnet8"},
+            "tasks": "jigsaw",
+            "method": "collaborative",
             "data": {"name": "digits", "per_class": 4, "validation": 0.02},
             "batch_size": 20,
             "epochs": epochs,

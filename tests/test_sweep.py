@@ -22,7 +22,10 @@ from codistill.sweep.gpus import read_gpus
 from codistill.sweep.plan import read_sweep
 from codistill.sweep.queue import Job, train_all
 
-SHORT = "base: {epochs: 1, data.per_class: 12, batch_size: 32, method: independent, tasks: none}\n"
+SHORT = (
+    "base: {students: [resnet8, resnet8], method: independent, tasks: none, epochs: 1, data.per_class: 12, "
+    "batch_size: 32}\n"
+)
 
 
 def as_trained(config: RunConfig) -> RunConfig:
@@ -83,7 +86,7 @@ def test_what_is_wrong_with_a_sweep_is_said_before_anything_is_trained(tmp_path:
 
 
 def test_the_seed_of_the_base_holds_unless_seeds_are_said(tmp_path: Path) -> None:
-    text = SHORT.replace("{epochs", "{seed: 7, epochs")
+    text = SHORT.replace("{students", "{seed: 7, students")
     assert [entry.config.seed for entry in read_sweep(written(tmp_path, text))] == [7]
     assert [entry.config.seed for entry in read_sweep(written(tmp_path, text + "seeds: 2"))] == [0, 1]
 

@@ -170,7 +170,7 @@ def _parity(facts: Mapping[str, Any]) -> str:
 def _training(run: Mapping[str, Any]) -> str:
     optimizer = run["optimizer"]
     lines = [
-        f"- Method: {run['method']['name']}. Peers: "
+        f"- Method: {run['method']['name']}. {'Peers' if len(run['students']) > 1 else 'Student'}: "
         + "; ".join(
             f"`{name}` ({_model(model)}; tasks: {', '.join(run['tasks'][name]) or 'none'})"
             for name, model in run["students"].items()

@@ -33,6 +33,8 @@ def _of_rows(rows: Sequence[Row]) -> tuple[str, str]:
     lacks = any(row.method != ALONE for row in rows)
     detail = "Test accuracy, students' mean. "
     detail += "Without a control it is not known what plain training would reach." if lacks else "Without teaching."
+    if all(len(row.students) == 1 for row in rows) and len(rows) == 1:
+        return f"One student alone: {reached}", "Test accuracy. It has no peer to learn from."
     if len(rows) > 1:
         return f"Highest of {len(rows)} rows: {highest.name}, {reached}", detail
     return f"The students reach {reached} on average", detail

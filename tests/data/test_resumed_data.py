@@ -25,6 +25,7 @@ from codistill.run_files import read_config
 SETTINGS: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},
     "tasks": ["rotation", "none"],
+    "method": "collaborative",
     "batch_size": 8,
     "epochs": 2,
     "data": "./data",

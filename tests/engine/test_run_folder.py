@@ -22,6 +22,8 @@ from codistill.run_files import read_metrics, read_summary
 CONFIG = make_config(
     {
         "students": {"a": "resnet8", "b": "resnet8"},
+        "tasks": "jigsaw",
+        "method": "collaborative",
         "data": {"name": "digits", "per_class": 4, "validation": 0.02},
         "batch_size": 20,
         "epochs": 4,

@@ -70,6 +70,37 @@ def test_attention_is_the_literal_one(heads: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("grid", "maps", "common"),
+    [
+        (2, ((8, 4, 4), (12, 8, 8)), (2, 2)),
+        (3, ((8, 4, 4), (12, 8, 8)), (3, 3)),
+        (None, ((8, 4, 4), (12, 8, 8)), (4, 4)),
+        (2, ((8, 1, 1), (12, 8, 8)), (1, 1)),
+        (2, ((8, 1, 3), (12, 4, 4)), (1, 2)),
+    ],
+)
+def test_it_works_on_the_smallest_map_and_on_no_more_positions_than_the_grid_has(
+    grid: int | None, maps: tuple[tuple[int, int, int], ...], common: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    shapes = {name: StudentShape(CLASSES, 8, (own,)) for name, own in zip("ab", maps, strict=True)}
+    cpm = CollaborativeProcessing(shapes, grid=grid)
+    assert cpm.grid == common
+    outputs = random_outputs(shapes)
+    tokens = cpm.branches["b"].tokens(outputs["b"].feature_maps[-1])
+    assert tokens.shape == (2, common[0] * common[1], cpm.width)
+
+
+def test_a_map_averaged_before_it_is_projected_is_what_it_was_averaged_after() -> None:
+    torch.manual_seed(0)
+    branch = CollaborativeProcessing(TWO).branches["b"]
+    feature_map = torch.randn(3, 12, 4, 4)
+    after = torch.nn.functional.adaptive_avg_pool2d(branch.project(feature_map), (2, 2))
+    expected = branch.token_norm(after.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(branch.tokens(feature_map), expected, atol=1e-5, rtol=0)
+
+
 def test_what_the_others_ask_for_is_their_mean() -> None:
     values = torch.tensor([1.0, 2.0, 6.0])
     assert others_mean(values).tolist() == [4.0, 3.5, 1.5]
