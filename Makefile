@@ -22,7 +22,7 @@ test-slow: $(INSTALLED)
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 test-cuda: $(INSTALLED)
-	$(BIN)/python -m pytest tests/test_cuda.py -p no:xdist
+	$(BIN)/python -m pytest tests/training/test_cuda.py -p no:xdist
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

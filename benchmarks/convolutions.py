@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from codistill.engine.freed_memory import keep_freed_memory
+from codistill.training.allocator import keep_freed_memory
 
 STAGES = ((16, 32), (32, 16), (64, 8))  # channels, and height and width
 LAYOUTS = {"channels_last": torch.channels_last, "nchw": torch.contiguous_format}

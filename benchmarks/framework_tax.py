@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codistill import Batch, Cohort, Objective, Student, observe_shapes
-from codistill.engine.meter import Meter
 from codistill.methods import METHODS
 from codistill.models import MODELS
+from codistill.training.meter import Meter
 
 SETTINGS = {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
 

@@ -13,9 +13,12 @@ from statistics import median
 
 import torch
 
-from codistill.bench.loops import PilImages
-from codistill.data import TrainLoader, channel_statistics, open_source, prepare
-from codistill.data.crop import PaddedCrop
+from codistill.data.images import channel_statistics
+from codistill.data.loader import TrainLoader
+from codistill.data.sources.registry import open_source
+from codistill.data.splits import prepare
+from codistill.data.transforms.crop import PaddedCrop
+from codistill.experiments.bench.loops import PilImages
 
 
 def main() -> None:

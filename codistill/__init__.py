@@ -4,19 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codistill.batch import Batch
-    from codistill.cohort import Cohort
-    from codistill.config import make_config
-    from codistill.distill.distill import Distill
+    from codistill.config.schema import make_config
+    from codistill.core.batch import Batch
+    from codistill.core.cohort import Cohort
+    from codistill.core.losses.base import Distill
+    from codistill.core.method import Lesson, Method
+    from codistill.core.objective import Objective, Ramp
+    from codistill.core.student import (
+        Student,
+        StudentOutput,
+        StudentShape,
+        observe_shapes,
+    )
+    from codistill.core.task import Task
+    from codistill.core.teacher import Target, Taught, Teacher
     from codistill.errors import UserError
-    from codistill.finished import evaluate_run
-    from codistill.method import Lesson, Method
-    from codistill.objective import Objective, Ramp
-    from codistill.runs import train
-    from codistill.saved import load_student
-    from codistill.student import Student, StudentOutput, StudentShape, observe_shapes
-    from codistill.tasks.task import Task
-    from codistill.teacher import Target, Taught, Teacher
+    from codistill.models.load import load_student
+    from codistill.training.restore import evaluate_run
+    from codistill.training.trainer import train
 
 __version__ = "0.1.0"
 
@@ -45,8 +50,19 @@ __all__ = [
 
 # Where they are, the quickest to import first.
 _MODULES = (
-    *("errors", "batch", "objective", "student", "teacher", "method", "distill.distill", "tasks.task"),
-    *("cohort", "saved", "config", "finished", "runs"),
+    "errors",
+    "core.batch",
+    "core.objective",
+    "core.student",
+    "core.teacher",
+    "core.method",
+    "core.losses.base",
+    "core.task",
+    "core.cohort",
+    "models.load",
+    "config.schema",
+    "training.restore",
+    "training.trainer",
 )
 
 

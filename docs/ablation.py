@@ -19,13 +19,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from codistill.report.compare import Row, compare, mean_and_deviation
-from codistill.report.drawing import Figure, draw
-from codistill.report.palette import LIGHT, MUTED
-from codistill.report.statistics import LEVEL, Interval
-from codistill.report.tables import Table, brackets, markdown
-from codistill.report.terms import differing
-from codistill.run_files import read_summary
+from codistill.evaluation.compare.comparability import differing
+from codistill.evaluation.compare.rows import Row, compare, mean_and_deviation
+from codistill.evaluation.compare.statistics import LEVEL, Interval
+from codistill.evaluation.compare.tables import Table, brackets, markdown
+from codistill.evaluation.report.drawing import Figure, draw
+from codistill.evaluation.report.palette import LIGHT, MUTED
+from codistill.storage.run_files import read_summary
 
 Accuracies = Mapping[int, float]  # the students' mean in percent, by seed
 IMAGES = ("test", "validation")

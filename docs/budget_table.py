@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from codistill import run_files
-from codistill.export.which import choose_student
-from codistill.report.statistics import t_interval
-from codistill.report.tables import Table, markdown
+from codistill.evaluation.compare.statistics import t_interval
+from codistill.evaluation.compare.tables import Table, markdown
+from codistill.export.select import choose_student
+from codistill.storage import run_files
 
 ALONE = "alone"
 

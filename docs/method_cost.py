@@ -19,17 +19,22 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
-from codistill.assembly import build_cohort
-from codistill.config import RunConfig
-from codistill.dry_step import dry_step
-from codistill.engine.runtime import Runtime
-from codistill.report.compare import ALONE, Row, compare, mean_and_deviation
-from codistill.report.drawing import Figure, draw, spread
-from codistill.report.palette import LIGHT, MUTED
-from codistill.report.statistics import Interval, t_interval
-from codistill.report.tables import Table, brackets, markdown
-from codistill.run_files import read_config, read_summary
+from codistill.config.schema import RunConfig
+from codistill.evaluation.compare.rows import (
+    ALONE,
+    Row,
+    compare,
+    mean_and_deviation,
+)
+from codistill.evaluation.compare.statistics import Interval, t_interval
+from codistill.evaluation.compare.tables import Table, brackets, markdown
+from codistill.evaluation.report.drawing import Figure, draw, spread
+from codistill.evaluation.report.palette import LIGHT, MUTED
+from codistill.experiments.flops import dry_step
+from codistill.storage.run_files import read_config, read_summary
 from codistill.tasks import TASKS
+from codistill.training.build_cohort import build_cohort
+from codistill.training.runtime import Runtime
 
 COLUMNS = [
     "method (tasks)",

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from scipy.stats import permutation_test, spearmanr
 
-from codistill import run_files
-from codistill.report.compare import ALONE, Row, compare
-from codistill.report.drawing import Figure, draw
-from codistill.report.palette import LIGHT, MUTED
-from codistill.report.tables import Table, markdown
+from codistill.evaluation.compare.rows import ALONE, Row, compare
+from codistill.evaluation.compare.tables import Table, markdown
+from codistill.evaluation.report.drawing import Figure, draw
+from codistill.evaluation.report.palette import LIGHT, MUTED
+from codistill.storage import run_files
 
 METHOD = "collaborative"
 

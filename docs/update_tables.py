@@ -34,13 +34,13 @@ import budget_table
 import method_cost
 import task_difference
 
-from codistill import catalogue
-from codistill.config import describe_fields
+from codistill.config.schema import describe_fields
+from codistill.evaluation.compare.rows import compare
+from codistill.evaluation.compare.tables import Table, markdown, tables
+from codistill.evaluation.report.analysis import comparison, read_groups
+from codistill.experiments import describe_registry
+from codistill.experiments.stress_test import against_alone, against_healthy, harms
 from codistill.methods import METHODS
-from codistill.report.analysis import comparison, read_groups
-from codistill.report.compare import compare
-from codistill.report.tables import Table, markdown, tables
-from codistill.stress import against_alone, against_healthy, harms
 from codistill.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -221,12 +221,12 @@ def _megabytes(result: dict[str, Any]) -> str:
 
 def methods_page() -> str:
     """docs/methods.md as it should be."""
-    parts = [PREFACE, "## Methods\n", *(_section(catalogue.describe_method(name)) for name in METHODS)]
-    parts += ["## Tasks\n", *(_section(catalogue.describe_task(name)) for name in TASKS)]
+    parts = [PREFACE, "## Methods\n", *(_section(describe_registry.describe_method(name)) for name in METHODS)]
+    parts += ["## Tasks\n", *(_section(describe_registry.describe_task(name)) for name in TASKS)]
     return "\n".join(parts)
 
 
-def _section(entry: catalogue.Entry) -> str:
+def _section(entry: describe_registry.Entry) -> str:
     settings = [f"| `{setting.name}` | {setting.kind} | {setting.default} |" for setting in entry.settings]
     table = ["| setting | type | default |", "|---|---|---|", *settings, ""] if settings else []
     extra = f"{entry.extra_parameters:,} training-only parameters"

@@ -28,7 +28,7 @@ from codistill import (
     make_config,
     observe_shapes,
 )
-from codistill.distill import KL
+from codistill.core.losses import KL
 from codistill.methods import METHODS
 from codistill.models import CifarResNet
 

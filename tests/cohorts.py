@@ -8,10 +8,10 @@ import torch
 from backbones import PlainCNN, TinyViT
 
 from codistill import Batch, Cohort, Method, Objective, Student, observe_shapes
-from codistill.display import Silent as Silent
 from codistill.methods import METHODS
 from codistill.models import MODELS
 from codistill.tasks import TASKS
+from codistill.training.display import Silent as Silent
 
 CLASSES = 5
 SIZE = 16

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codistill.engine.recorder import Recorder
+from codistill.training.recorder import Recorder
 
 
 class Killed(Exception):

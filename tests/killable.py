@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from codistill import runs
-from codistill.config import RunConfig
-from codistill.display import Silent
+from codistill.config.schema import RunConfig
+from codistill.training import trainer
+from codistill.training.display import Silent
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # torch._dynamo is what the first step of an optimizer imports: a second, that each process would spend again.
-CONTEXT.set_forkserver_preload(["pytest", "codistill.runs", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["pytest", "codistill.training.trainer", "torch._dynamo"])
 
 
 def begin(config: RunConfig, folder: Path, fatal: int | None = None) -> Any:
@@ -61,7 +61,7 @@ def _train(config: RunConfig, folder: Path, fatal: int | None) -> None:
     torch.set_num_threads(1)
     if fatal is not None:
         _die_at(fatal)
-    runs.train(config, folder, Silent(), resume=(folder / "config.yaml").exists())
+    trainer.train(config, folder, Silent(), resume=(folder / "config.yaml").exists())
 
 
 def _die_at(fatal: int) -> None:

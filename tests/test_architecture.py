@@ -1,4 +1,4 @@
-"""Who may import whom. The rules are drawn in docs/architecture.md; here they hold."""
+"""Which room of the package may import which. docs/architecture.md draws them; here the order holds."""
 
 import ast
 from pathlib import Path
@@ -9,95 +9,55 @@ import codistill
 
 PACKAGE = Path(codistill.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+ROOT = {"__init__", "__main__", "errors"}  # what lies at the root of the package, besides the rooms
 
-# part of the package -> the parts that it may import, besides itself, `errors` and `printable`
+# room -> the rooms that it may import, besides itself and errors. No room imports one that stands below it.
 ALLOWED: dict[str, set[str]] = {
-    "analysis": set(),
-    "batch": set(),
-    "errors": {"nearest", "printable"},
-    "nearest": set(),
-    "libraries": set(),
-    "printable": set(),
-    "terminal": set(),
-    "weights": set(),
-    "student": set(),
-    "student_file": set(),
-    "digest": set(),
-    "other_work": set(),
-    "look": {"student", "views"},
-    "side_by_side": {"look", "student"},
-    "objective": {"nearest"},
-    "views": set(),
-    "teacher": {"batch", "student"},
-    "distill": {"student", "teacher"},
-    "method": {"distill", "objective", "teacher", "views"},
-    "tasks": {"batch", "student", "views"},
-    "methods": {"batch", "student", "teacher", "distill", "method", "objective", "tasks", "views"},
-    "models": {"digest", "libraries", "nearest", "student", "student_file", "weights"},
-    "cohort": {"batch", "student", "look", "tasks", "teacher", "method", "views"},
-    "pixels": set(),
-    "data": {"batch", "nearest", "pixels"},
-    "engine": {"analysis", "batch", "digest", "objective", "cohort", "data", "run_files", "side_by_side", "weights"}
-    | {"libraries", "student", "teacher"},
-    "strict_yaml": set(),
-    "run_files": {"nearest", "strict_yaml"},
-    "auto": {"config", "models", "shorthand"},
-    "report": {"analysis", "nearest", "run_files"},
-    "shorthand": {"models", "nearest", "student", "tasks"},
-    "config_data": {"shorthand"},
-    "config_optimizer": {"shorthand"},
-    "config": {"config_data", "config_optimizer", "methods", "models", "nearest", "objective", "poison", "shorthand"},
-    "poison": {"shorthand"},
-    "stress": {"*"},
-    "recipe": {"config", "nearest", "run_files", "strict_yaml"},
-    "resume": {"auto", "config", "engine", "finished", "models", "recipe", "run_files", "strict_yaml"},
-    "display": {"engine", "terminal"},
-    "saved": {"models", "student", "student_file", "weights"},
-    "__init__": {"batch", "cohort", "config", "distill", "finished", "method", "objective"}
-    | {"runs", "saved", "student", "tasks", "teacher"},
-    "export": {
-        "cohort",
-        "config",
-        "data",
-        "digest",
-        "engine",
-        "experiment",
-        "finished",
-        "libraries",
+    "errors": set(),
+    "core": set(),
+    "metrics": set(),
+    "storage": {"metrics"},
+    "models": {"core", "storage"},
+    "tasks": {"core"},
+    "data": {"core", "storage"},
+    "methods": {"core", "tasks"},
+    "config": {"core", "models", "tasks", "methods", "storage"},
+    "training": {"core", "metrics", "storage", "models", "tasks", "data", "methods", "config"},
+    "export": {"core", "storage", "models", "data", "methods", "config", "training"},
+    "evaluation": {"core", "metrics", "storage", "models", "data", "methods", "config", "training"},
+    "experiments": {
+        "core",
+        "storage",
         "models",
-        "nearest",
-        "pixels",
-        "run_files",
-        "saved",
-        "student",
+        "tasks",
+        "data",
+        "methods",
+        "config",
+        "training",
+        "export",
+        "evaluation",
+    },
+    "cli": {
+        "core",
+        "metrics",
+        "storage",
+        "models",
+        "tasks",
+        "data",
+        "methods",
+        "config",
+        "training",
+        "export",
+        "evaluation",
     }
-    | {"teacher", "weights"},
-    "assembly": {"cohort", "config", "methods", "models", "objective", "student", "tasks"},
-    "advice": {"cohort", "config_optimizer", "data", "engine", "models", "tasks"},
-    "summary": {"engine", "experiment"},
-    # Those that put everything together.
-    "experiment": {"*"},
-    "finished": {"*"},
-    "bench": {"*"},
-    "runs": {"*"},
-    "conclude": {"engine", "experiment", "finished", "summary"},
-    "analyse": {"*"},
-    "wrong_images": {"*"},
-    "catalogue": {"*"},
-    "doctor": {"*"},
-    "environment": {"data", "libraries"},
-    "dry_step": {"batch", "cohort", "engine", "look", "student"},
-    "plan": {"*"},
-    "relocate": {"*"},
-    "versus": {"auto", "config", "engine", "experiment", "export", "report", "run_files", "shorthand"},
-    "sweep": {"*"},
-    "commands": {"*"},
-    "cli": {"commands", "engine", "libraries", "terminal"},
+    | {"experiments"},
+    "__init__": {"core", "config", "training", "models"},
     "__main__": {"cli"},
 }
 
 
-def part_of(path: Path) -> str:
+def room_of(path: Path) -> str:
+    """``core`` for codistill/core/losses/kl.py, ``__main__`` for codistill/__main__.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -114,15 +74,28 @@ def imports_of(path: Path) -> set[str]:
     return modules
 
 
+def rooms_imported(path: Path) -> set[str]:
+    names = {name.split(".")[1] for name in imports_of(path) if name.startswith("codistill.")}
+    return names - {"__version__"}
+
+
+def test_the_root_of_the_package_holds_its_rooms_and_nothing_else() -> None:
+    assert {room_of(path) for path in FILES} == set(ALLOWED)
+    assert {path.stem for path in PACKAGE.glob("*.py")} <= ROOT
+
+
+def test_no_room_imports_upward() -> None:
+    order = list(ALLOWED)
+    for room, allowed in ALLOWED.items():
+        if room not in ROOT:
+            assert {order.index(other) < order.index(room) for other in allowed} <= {True}, room
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
-    part = part_of(path)
-    assert part in ALLOWED, f"'{part}' is new: say in ALLOWED what it may import"
-    own = {name.split(".")[1] for name in imports_of(path) if name.startswith("codistill.")}
-    parts = {part_of(file) for file in FILES} - {"__init__"}
-    assert own <= parts | {"__version__"}, f"{path} imports names of the package itself: import them from their part"
-    forbidden = (own & parts) - ALLOWED[part] - {part, "errors", "printable"}
-    assert "*" in ALLOWED[part] or not forbidden, f"{path} may not import {sorted(forbidden)}"
+def test_a_file_imports_only_what_its_room_may(path: Path) -> None:
+    room = room_of(path)
+    forbidden = rooms_imported(path) - ALLOWED[room] - {room, "errors"}
+    assert not forbidden, f"{path} may not import {sorted(forbidden)}"
 
 
 @pytest.mark.parametrize(
@@ -131,13 +104,13 @@ def test_a_file_imports_only_what_its_part_may(path: Path) -> None:
         ("timm", ("models/timm_models.py", "export/torch_runtime.py")),
         ("onnx", "export/write.py"),
         ("onnxruntime", ("export/int8.py", "export/runtimes.py")),
-        ("accelerate", ("engine/together.py", "engine/tracking.py")),
-        ("wandb", "engine/tracking.py"),
-        ("datasets", ("data/hub.py", "data/class_names.py", "data/columns.py", "data/local.py")),
-        ("jinja2", "report/page.py"),
-        ("matplotlib", "report/"),
-        ("filelock", ("data/cache", "engine/lock.py")),
-        ("typer", ("cli.py", "commands/")),
+        ("accelerate", ("training/distributed/ddp.py", "training/trackers.py")),
+        ("wandb", "training/trackers.py"),
+        ("datasets", ("data/sources/",)),
+        ("jinja2", "evaluation/report/page.py"),
+        ("matplotlib", "evaluation/report/"),
+        ("filelock", ("data/cache", "storage/lock.py")),
+        ("typer", ("cli/",)),
     ],
 )
 def test_a_library_is_known_in_few_places_only(library: str, only_in: str | tuple[str, ...]) -> None:
@@ -149,31 +122,33 @@ def test_a_library_is_known_in_few_places_only(library: str, only_in: str | tupl
     assert all(path.startswith(only_in) for path in knowing), knowing
 
 
-def test_reports_are_made_without_torch() -> None:
-    files = [path for path in FILES if part_of(path) in ("analysis", "report", "run_files")]
-    assert files
+def test_metrics_comparisons_and_reports_are_made_without_torch() -> None:
+    places = ("metrics/", "evaluation/compare/", "evaluation/report/", "storage/run_files.py", "storage/yaml.py")
+    files = [path for path in FILES if str(path.relative_to(PACKAGE)).startswith(places)]
+    assert len(files) > 30
     assert not [path for path in files if any(name.split(".")[0] == "torch" for name in imports_of(path))]
 
 
-@pytest.mark.parametrize("name", ["__init__", "answer", "card", "paths", "predictor", "reader", "runtimes", "which"])
-def test_exports_are_read_without_torch(name: str) -> None:
-    tree = ast.parse((PACKAGE / "export" / f"{name}.py").read_text(encoding="utf-8"))
-    at_the_top = {
-        part
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for part in (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
-    }
-    torch_free = {"answer", "card", "paths", "predictor", "reader", "runtimes", "which"}
-    ours = {part.split(".")[2] for part in at_the_top if part.startswith("codistill.export.")}
-    assert ours <= torch_free
-    assert not [part for part in at_the_top if part.split(".")[0] == "torch"]
+def test_exports_are_read_without_torch() -> None:
+    torch_free = {"__init__", "types", "card", "paths", "predictor", "reader", "runtimes", "select"}
+    for name in torch_free:
+        tree = ast.parse((PACKAGE / "export" / f"{name}.py").read_text(encoding="utf-8"))
+        at_the_top = {
+            part
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for part in (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+        }
+        ours = {part.split(".")[2] for part in at_the_top if part.startswith("codistill.export.")}
+        assert ours <= torch_free, name
+        assert not [part for part in at_the_top if part.split(".")[0] == "torch"], name
 
 
 def test_targets_are_detached_in_one_place() -> None:
-    detaching = [path for path in FILES if part_of(path) in ("cohort", "distill", "tasks", "teacher", "method")]
+    detaching = [path for path in FILES if room_of(path) in ("core", "tasks")]
     found = {
         str(path.relative_to(PACKAGE)): path.read_text(encoding="utf-8").count("Target(target.") for path in detaching
     }
-    assert {name for name, count in found.items() if count} == {"cohort.py"}
-    assert not [p for p in detaching if part_of(p) != "cohort" and ".detach(" in p.read_text(encoding="utf-8")]
+    assert {name for name, count in found.items() if count} == {"core/cohort.py"}
+    elsewhere = [path for path in detaching if path.stem not in ("cohort", "forward", "threaded_forward")]
+    assert not [path for path in elsewhere if ".detach(" in path.read_text(encoding="utf-8")]

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 
 from codistill import Batch, Cohort, Objective, Student, UserError, observe_shapes
+from codistill.core.student import StudentShape
 from codistill.export.network import Deployed, OneStudent
 from codistill.export.plain import plain
 from codistill.export.write import trace
 from codistill.methods import METHODS
 from codistill.models import make_backbone
-from codistill.student import StudentShape
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 TABLE = re.compile(r"(<!-- timm families -->\n).*?(<!-- end -->)", re.DOTALL)

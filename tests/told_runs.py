@@ -11,8 +11,8 @@ import yaml
 from filelock import FileLock
 from safetensors.numpy import save_file
 
-from codistill.analysis.describe import describe
-from codistill.analysis.raw import read_raw
+from codistill.metrics.describe import describe
+from codistill.metrics.raw import read_raw
 
 CLASSES = ("cat", "dog", "owl")
 

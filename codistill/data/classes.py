@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from codistill.errors import UserError
-from codistill.printable import printable
+from codistill.errors.printable import printable
 
 NO_LABEL = "-1"  # as benchmarks write it whose test labels are kept secret
 SIGNS = {NO_LABEL, "1"}  # the two classes of data that tell yes from no by a sign: here -1 is a class

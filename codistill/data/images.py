@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codistill.data.source import Part
-from codistill.pixels.resize import resize as resize_image
+from codistill.data.sources.base import Part
+from codistill.data.transforms.resize import resize as resize_image
 
 SMALLEST = 4  # pixels: students halve the sides of an image twice
 
@@ -63,7 +63,7 @@ def chunks(pixels: Tensor) -> tuple[Tensor, ...]:
 
 
 def resize(pixels: Tensor, size: int, how: str = "squash") -> Tensor:
-    """(n, H, W, 3) uint8 -> (n, size, size, 3) uint8, each image as ``codistill.pixels.resize`` does."""
+    """(n, H, W, 3) uint8 -> (n, size, size, 3) uint8, each image as ``codistill.data.transforms.resize`` does."""
     if pixels.shape[1:3] == (size, size):
         return pixels
     resized = torch.empty(len(pixels), size, size, pixels.shape[3], dtype=torch.uint8)

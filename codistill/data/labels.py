@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from codistill.data.classes import NO_LABEL, in_order, plain_value, unlabelled, values_of_classes
-from codistill.data.source import leave_out
-from codistill.data.split import Rows
+from codistill.data.rows import Rows
+from codistill.data.sources.base import leave_out
 from codistill.errors import UserError
 
 Cells = Mapping[str, Sequence[Any]]  # of a column, by split

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codistill.batch import Batch, Mixed
-from codistill.data.crop import Crop
+from codistill.core.batch import Batch, Mixed
 from codistill.data.images import Images, normalise
-from codistill.data.mixing import Mix, Mixing, mixed
-from codistill.data.order import ORDERS, rows_shown
-from codistill.data.policy import Policy
-from codistill.data.store import Resident, Store, Streamed
+from codistill.data.pixel_store import Resident, Store, Streamed
+from codistill.data.sampler import ORDERS, rows_shown
+from codistill.data.transforms.crop import Crop
+from codistill.data.transforms.mixup import Mix, Mixing, mixed
+from codistill.data.transforms.policy import Policy
 from codistill.errors import UserError
 
 
@@ -22,7 +22,7 @@ class TrainLoader:
     """Shuffled, augmented batches. Epoch e is a pure function of (seed, e), whatever was iterated before.
 
     The last, smaller batch of an epoch is left out. ``augmentations``: how many independent ones a batch holds; the
-    first is the same however many there are. ``order``: a key of ``codistill.data.order.ORDERS``. ``resident``: keep
+    first is the same however many there are. ``order``: a key of ``codistill.data.sampler.ORDERS``. ``resident``: keep
     all images on the device, for where they fit; the batches are the same. ``rank`` of ``processes``: each shows its
     part of every batch, the same images and augmentations that one process alone would show there.
 

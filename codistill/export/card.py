@@ -6,7 +6,7 @@ The code in a card is run by tests, in the export's folder.
 from collections.abc import Mapping
 from typing import Any
 
-from codistill.printable import printable, printable_list
+from codistill.errors.printable import printable, printable_list
 
 _READ_IMAGE = """\
 facts = json.load(open("export.json", encoding="utf-8"))

@@ -16,13 +16,9 @@ from typing import Any
 from torch import nn
 
 from codistill import __version__
-from codistill.cohort import Cohort
-from codistill.config import RunConfig
-from codistill.digest import sha256_of
-from codistill.engine.durable import bring_to_disk
-from codistill.engine.run_folder import RunFolder
+from codistill.config.schema import RunConfig
+from codistill.core.cohort import Cohort
 from codistill.errors import UserError, unknown
-from codistill.experiment import Experiment
 from codistill.export.card import card
 from codistill.export.int8 import quantize_int8
 from codistill.export.latency import in_turn
@@ -31,10 +27,21 @@ from codistill.export.parity import Measured, measure
 from codistill.export.plain import Plain, plain
 from codistill.export.reader import FACTS, FORMATS, Export, digest_of_input, is_export, read_export
 from codistill.export.runtimes import open_network, open_onnx
-from codistill.export.which import BEST, ENSEMBLE, LAST, TEACHER, Chosen, choose_student
+from codistill.export.select import (
+    BEST,
+    ENSEMBLE,
+    LAST,
+    TEACHER,
+    Chosen,
+    choose_student,
+)
 from codistill.export.write import import_onnx, write_onnx, write_program, write_safetensors
-from codistill.finished import read_run_config, rebuild
-from codistill.weights import load_weights
+from codistill.storage.atomic_io import bring_to_disk
+from codistill.storage.hashing import sha256_of
+from codistill.storage.run_dir import RunFolder
+from codistill.storage.weights import load_weights
+from codistill.training.build import Experiment
+from codistill.training.restore import read_run_config, rebuild
 
 
 def write_export(

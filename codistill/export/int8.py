@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codistill.data import Images
-from codistill.libraries import importing
+from codistill.data.images import Images
+from codistill.errors.libraries import importing
 
 CALIBRATION = 512  # training images, evenly spread
 _BATCH = 32

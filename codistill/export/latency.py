@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codistill.export.answer import Answer
+from codistill.export.types import Answer
 
 LEAST_CALLS = 20
 WARM_UP = 0.1  # of the seconds: the first calls allocate, and some choose how to compute

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from codistill.cohort import Cohort
+from codistill.core.cohort import Cohort
+from codistill.core.student import Student
+from codistill.core.teacher import Teacher
 from codistill.errors import UserError, unknown
-from codistill.export.which import BEST, ENSEMBLE, TEACHER
-from codistill.student import Student
-from codistill.teacher import Teacher
+from codistill.export.select import BEST, ENSEMBLE, TEACHER
 
 
 class OneStudent(nn.Module):

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codistill.data import EvaluationLoader
-from codistill.export.answer import Answer
+from codistill.data.loader import EvaluationLoader
+from codistill.export.types import Answer
 
 # Of the largest logit (or of 1): a hundred times what kernels differ by, far less than any mistake makes.
 TOLERANCE = 1e-4

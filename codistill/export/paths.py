@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
-from codistill.pixels.decode import ENDINGS
-from codistill.pixels.forms import Forms, all_forms, several_forms
+from codistill.data.transforms.decode import ENDINGS
+from codistill.data.unicode_forms import Forms, all_forms, several_forms
 
 
 def image_paths(arguments: Iterable[str], standard_input: TextIO, missing: Callable[[str, str], None]) -> Iterator[str]:

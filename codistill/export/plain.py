@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from codistill.core.student import Student
 from codistill.models.timm_models import TIMM, TimmBackbone, make_plain_timm
-from codistill.student import Student
 
 
 class Plain(NamedTuple):

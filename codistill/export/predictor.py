@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from codistill.data.transforms.decode import decode
+from codistill.data.transforms.resize import Pixels, resize
 from codistill.errors import UserError
-from codistill.export.answer import Answer, Floats
+from codistill.errors.libraries import importing
+from codistill.errors.nearest import did_you_mean, similar_path
 from codistill.export.reader import check_file, is_export, read_export
 from codistill.export.runtimes import open_network
-from codistill.export.which import BEST, LAST, choose_student
-from codistill.libraries import importing
-from codistill.nearest import did_you_mean, similar_path
-from codistill.pixels.decode import decode
-from codistill.pixels.resize import Pixels, resize
+from codistill.export.select import BEST, LAST, choose_student
+from codistill.export.types import Answer, Floats
 
 BATCH = 32
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codistill.digest import sha256_of
 from codistill.errors import UserError, first_line
-from codistill.run_files import misfits
+from codistill.storage.hashing import sha256_of
+from codistill.storage.run_files import misfits
 
 FORMATS = {"safetensors": "model.safetensors", "torch": "model.pt2", "onnx": "model.onnx"}
 FACTS = "export.json"
@@ -57,7 +57,7 @@ class Export:
 
     @property
     def resize(self) -> str:
-        """How images are brought to that size, in the words of ``codistill.pixels.resize``."""
+        """How images are brought to that size, in the words of ``codistill.data.transforms.resize``."""
         return str(self.facts["preprocessing"]["resize"])
 
 

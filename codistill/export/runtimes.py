@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from codistill.errors import UserError, first_line
-from codistill.export.answer import Answer, Floats
+from codistill.errors.libraries import importing
 from codistill.export.reader import Export
-from codistill.libraries import importing
+from codistill.export.types import Answer, Floats
 
 
 def open_network(export: Export, *, trust: bool = False, threads: int | None = None) -> Answer:

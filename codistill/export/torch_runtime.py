@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from codistill.errors import UserError, first_line
-from codistill.export.answer import Answer, Floats
+from codistill.errors.libraries import importing
 from codistill.export.network import Deployed, OneStudent
 from codistill.export.reader import Export
-from codistill.libraries import importing
-from codistill.saved import load_student
-from codistill.weights import load_weights
+from codistill.export.types import Answer, Floats
+from codistill.models.load import load_student
+from codistill.storage.weights import load_weights
 
 
 def take_threads(threads: int | None) -> None:

@@ -12,10 +12,10 @@ from safetensors.torch import save
 from torch.export import Dim, ExportedProgram
 
 from codistill.errors import UserError, first_line
+from codistill.errors.libraries import importing
 from codistill.export.network import Deployed
 from codistill.export.plain import Plain
 from codistill.export.reader import FORMATS
-from codistill.libraries import importing
 
 # What a program remembers of the code that it was traced from: paths of this machine, and nothing that it needs.
 _ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from codistill.method import Method
+from codistill.core.method import Method
 from codistill.methods.afd import afd
 from codistill.methods.clilr import clilr
 from codistill.methods.collaborative import collaborative

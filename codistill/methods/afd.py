@@ -28,12 +28,12 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from codistill.batch import Batch
-from codistill.distill import KL
-from codistill.method import Lesson, Method
-from codistill.methods.listen import Listen, everybody_else
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Taught, Teacher
+from codistill.core.batch import Batch
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import Taught, Teacher
+from codistill.methods.peer_teachers import Listen, everybody_else
 
 
 def afd(

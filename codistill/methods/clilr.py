@@ -20,12 +20,12 @@ from collections.abc import Mapping
 
 from pydantic import PositiveFloat
 
-from codistill.distill import KL
-from codistill.method import Lesson, Method
-from codistill.methods.listen import MeanLogits, everybody_else
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.objective import Ramp
+from codistill.core.student import StudentShape
+from codistill.methods.peer_teachers import MeanLogits, everybody_else
 from codistill.methods.settings import Share
-from codistill.objective import Ramp
-from codistill.student import StudentShape
 
 
 def clilr(

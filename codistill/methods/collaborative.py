@@ -19,16 +19,16 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from codistill.distill import KL
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.objective import Ramp, Weight
+from codistill.core.student import StudentShape
+from codistill.core.views import CLEAN, QUARTER_TURNS
 from codistill.errors import UserError
-from codistill.method import Lesson, Method
 from codistill.methods.cpm import CollaborativeProcessing
-from codistill.methods.listen import Listen, everybody_else
+from codistill.methods.peer_teachers import Listen, everybody_else
 from codistill.methods.reliability import Reliability
 from codistill.methods.settings import Share
-from codistill.objective import Ramp, Weight
-from codistill.student import StudentShape
-from codistill.views import CLEAN, QUARTER_TURNS
 
 
 def collaborative(

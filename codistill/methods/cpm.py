@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import AnsweringTeacher
 from codistill.errors import UserError
 from codistill.methods.reliability import Reliability
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import AnsweringTeacher
 
 
 def others_mean(values: Tensor) -> Tensor:

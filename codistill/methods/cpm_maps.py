@@ -16,8 +16,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from codistill.core.student import StudentOutput
 from codistill.methods.cpm import Branch, CollaborativeProcessing
-from codistill.student import StudentOutput
 
 
 class CpmMaps(NamedTuple):

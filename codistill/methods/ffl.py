@@ -18,14 +18,14 @@ from collections.abc import Mapping
 
 from pydantic import PositiveFloat, PositiveInt
 
-from codistill.distill import KL
-from codistill.method import Lesson, Method
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.objective import Ramp
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import AnsweringTeacher
 from codistill.methods.fusion import FeatureFusion, join_maps
-from codistill.methods.listen import MeanLogits
+from codistill.methods.peer_teachers import MeanLogits
 from codistill.methods.settings import Share
-from codistill.objective import Ramp
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import AnsweringTeacher
 
 
 class FusionTeacher(AnsweringTeacher):

@@ -5,7 +5,7 @@
     leader l       CE(z_l, y) + KL(l <- f) + a * w(t) * [ AT(F_l, f) + AT(Expand(F_l), concat_i F_i) + S_l ]
     decoders       s * w(t) * (their own losses)
 
-F is a last feature map; AT compares where maps are active (codistill/distill/attention.py); Expand has FFL's two
+F is a last feature map; AT compares where maps are active (codistill/core/losses/attention.py); Expand has FFL's two
 convolutions; S is self-distillation of the earlier maps (``codistill.methods.ffsd_decoders``). The first follower has
 neither shift nor S. T = 2, d = 1e-5, a = 10, s = 1000, w(t) ramps up over 5 of 300 epochs. Every target is detached.
 
@@ -29,18 +29,18 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from codistill.batch import Batch, cross_entropy
-from codistill.distill import KL
-from codistill.distill.attention import attention_distance, attention_rows
+from codistill.core.batch import Batch, cross_entropy
+from codistill.core.losses import KL
+from codistill.core.losses.attention import attention_distance, attention_rows
+from codistill.core.method import Lesson, Method
+from codistill.core.objective import Ramp, Weight
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import Target, Taught, Teacher
 from codistill.errors import unknown
-from codistill.method import Lesson, Method
 from codistill.methods.ffsd_decoders import SelfDistillation, Source
 from codistill.methods.fusion import FeatureFusion, join_maps, separable
-from codistill.methods.listen import Listen, MeanLogits, everybody_else
+from codistill.methods.peer_teachers import Listen, MeanLogits, everybody_else
 from codistill.methods.settings import Share
-from codistill.objective import Ramp, Weight
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
 
 
 def attention_shift(learner: Tensor, predecessor: Tensor) -> Tensor:

@@ -5,8 +5,8 @@
     decoder    sum over earlier stages s of  M(G_s, F_s) + AT(G_s, F_s),      G_last = F_last, both detached
     student    sum over earlier stages s of  AT(F_s, G_s'),                   G'_last = what its deepest map is drawn to
 
-AT compares where maps are active (codistill/distill/attention.py), M whole maps, each of length 1. A student's shallow
-maps are so taught to fit the deepest map that it should have: for a follower the predecessor's with its activity
+AT compares where maps are active (codistill/core/losses/attention.py), M whole maps, each of length 1. A student's
+shallow maps are so taught to fit the deepest map that it should have: for a follower the predecessor's with its activity
 shifted, for the leader the fused one. The decoder teaches as it is in evaluation, and is not trained by that.
 
 Source: arXiv:2103.14473 with its public code, as ``codistill.methods.ffsd``, which has the weights.
@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
-from codistill.distill.attention import attention_distance
-from codistill.student import StudentOutput
-from codistill.teacher import Taught, Teacher
+from codistill.core.batch import Batch
+from codistill.core.losses.attention import attention_distance
+from codistill.core.student import StudentOutput
+from codistill.core.teacher import Taught, Teacher
 
 MapShape = tuple[int, int, int]  # channels, height, width
 Source = Callable[[Mapping[str, StudentOutput]], Tensor]  # the deepest map that a student is drawn to

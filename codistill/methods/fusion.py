@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codistill.core.student import StudentOutput
 from codistill.errors import UserError
-from codistill.student import StudentOutput
 
 
 def separable(channels: int, out: int) -> nn.Sequential:

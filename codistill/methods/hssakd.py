@@ -23,16 +23,16 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from codistill.batch import Batch, cross_entropy
-from codistill.distill import KL
-from codistill.distill.kl import softened_kl
-from codistill.method import Lesson, Method
-from codistill.methods.listen import Listen, everybody_else
-from codistill.student import StudentOutput, StudentShape
+from codistill.core.batch import Batch, cross_entropy
+from codistill.core.losses import KL
+from codistill.core.losses.kl import softened_kl
+from codistill.core.method import Lesson, Method
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import Taught, Teacher
+from codistill.core.views import QUARTER_TURNS
+from codistill.methods.peer_teachers import Listen, everybody_else
 from codistill.tasks.heads import StageHead
 from codistill.tasks.rotation import joint_labels
-from codistill.teacher import Taught, Teacher
-from codistill.views import QUARTER_TURNS
 
 
 def hssakd(

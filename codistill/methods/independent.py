@@ -7,8 +7,8 @@ Same data, same tasks, same steps, and nobody teaches anybody.
 
 from collections.abc import Mapping
 
-from codistill.method import Method
-from codistill.student import StudentShape
+from codistill.core.method import Method
+from codistill.core.student import StudentShape
 
 
 def independent(shapes: Mapping[str, StudentShape]) -> Method:

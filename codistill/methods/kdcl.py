@@ -32,12 +32,12 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from codistill.batch import Batch
-from codistill.distill import KL
-from codistill.method import Lesson, Method
+from codistill.core.batch import Batch
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import Target, Taught, Teacher
 from codistill.methods.settings import Decay
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
 
 Ensemble = Literal["naive", "linear", "minlogit", "general"]
 Choice = Literal["image", "batch"]

@@ -27,13 +27,13 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from codistill.batch import Batch
-from codistill.distill.kl import softened_kl
-from codistill.method import Lesson, Method
-from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.contrast import contrast, without_diagonal
+from codistill.core.batch import Batch
+from codistill.core.losses.contrastive import contrast, without_diagonal
+from codistill.core.losses.kl import softened_kl
+from codistill.core.method import Lesson, Method
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import Taught, Teacher
 from codistill.tasks.heads import full_precision
-from codistill.teacher import Taught, Teacher
 
 
 def mcl(

@@ -24,14 +24,14 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from codistill.batch import Batch
-from codistill.distill import KL
+from codistill.core.batch import Batch
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.objective import Ramp
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import Target, Taught, Teacher
 from codistill.errors import UserError, unknown
-from codistill.method import Lesson, Method
 from codistill.methods.settings import Share
-from codistill.objective import Ramp
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
 
 
 def log_attention(query: Tensor, key: Tensor) -> Tensor:

@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from codistill.distill import KL
-from codistill.method import Lesson, Method
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.objective import Ramp
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import AnsweringTeacher
 from codistill.methods.settings import Share
-from codistill.objective import Ramp
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import AnsweringTeacher
 
 
 def gated_sum(shares: Tensor, logits: Tensor) -> Tensor:

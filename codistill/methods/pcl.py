@@ -26,14 +26,14 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from codistill.batch import Batch
-from codistill.distill import KL
-from codistill.method import Lesson, Method
-from codistill.methods.listen import Listen, everybody_else
+from codistill.core.batch import Batch
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.objective import Ramp
+from codistill.core.student import Student, StudentOutput, StudentShape
+from codistill.core.teacher import AnsweringTeacher, Taught, Teacher
+from codistill.methods.peer_teachers import Listen, everybody_else
 from codistill.methods.settings import Decay, Share
-from codistill.objective import Ramp
-from codistill.student import Student, StudentOutput, StudentShape
-from codistill.teacher import AnsweringTeacher, Taught, Teacher
 
 
 class EmbeddingEnsemble(AnsweringTeacher):

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from codistill.batch import Batch, cross_entropy
-from codistill.student import StudentOutput
-from codistill.teacher import Taught, Teacher
+from codistill.core.batch import Batch, cross_entropy
+from codistill.core.student import StudentOutput
+from codistill.core.teacher import Taught, Teacher
 
 
 def reliability_weights(running_ce: Tensor, sharpness: float) -> Tensor:

@@ -32,12 +32,12 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from codistill.batch import Batch
-from codistill.distill import KL
+from codistill.core.batch import Batch
+from codistill.core.losses import KL
+from codistill.core.method import Lesson, Method
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.teacher import Target, Taught, Teacher
 from codistill.errors import unknown
-from codistill.method import Lesson, Method
-from codistill.student import StudentOutput, StudentShape
-from codistill.teacher import Target, Taught, Teacher
 
 
 def label_distances(probabilities: Tensor, labels: Tensor) -> Tensor:

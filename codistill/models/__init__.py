@@ -8,19 +8,19 @@ from typing import Any
 from torch import nn
 
 from codistill.errors import UserError, unknown
+from codistill.errors.nearest import nearest
+from codistill.models.base import Staged
 from codistill.models.cifar_resnet import DEPTHS, WIDTHS, X4, CifarResNet
+from codistill.models.custom import make_own
 from codistill.models.densenet import DenseNet
-from codistill.models.earlier import is_of_a_student, start_from
+from codistill.models.digest import check_digest, with_digest
 from codistill.models.mobilenetv2 import MobileNetV2
-from codistill.models.origin import check_digest, with_digest
-from codistill.models.own import make_own
+from codistill.models.pretrained import is_of_a_student, start_from
 from codistill.models.shufflenetv1 import ShuffleNetV1
 from codistill.models.shufflenetv2 import ShuffleNetV2
-from codistill.models.staged import Staged
 from codistill.models.timm_models import TIMM, make_timm, names_in_timm
 from codistill.models.vgg import CONVOLUTIONS, VGG
 from codistill.models.wide_resnet import WideResNet
-from codistill.nearest import nearest
 
 WIDE = ((16, 1), (16, 2), (40, 1), (40, 2), (28, 10))
 

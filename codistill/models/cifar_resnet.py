@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.models.staged import InStages, initialise
+from codistill.models.base import InStages, initialise
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 WIDTHS = (16, 16, 32, 64)  # of the stem, and within the blocks of each stage

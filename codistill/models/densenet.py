@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.models.staged import Staged, initialise
+from codistill.models.base import Staged, initialise
 
 STEM = 16
 

@@ -7,7 +7,7 @@ ReLU, and four halvings of the image instead of five. With 100 classes it has 81
 
 from torch import Tensor, nn
 
-from codistill.models.staged import Staged, initialise
+from codistill.models.base import Staged, initialise
 
 STEM, LAST, EXPANSION = 16, 1280, 6
 # Per stage: (channels, blocks, stride of the first block).

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.models.staged import Staged
+from codistill.models.base import Staged
 
 STEM, GROUPS = 24, 3
 STAGES = ((240, 4), (480, 8), (960, 4))  # channels, units

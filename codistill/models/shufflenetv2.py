@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codistill.models.base import Staged
 from codistill.models.mobilenetv2 import convolution
-from codistill.models.staged import Staged
 
 STEM, LAST = 24, 1024
 STAGES = ((116, 4), (232, 8), (464, 4))  # channels, units

@@ -3,7 +3,7 @@
 Settings are the keyword arguments of ``timm.create_model``, and two of our own:
 
 - ``pretrained: true`` reads timm's weights from the Hugging Face hub, ``pretrained: FILE`` from a file (or, see
-  ``codistill.models.earlier``, from a student of an earlier run);
+  ``codistill.models.pretrained``, from a student of an earlier run);
 - ``full_resolution_stem: true`` makes the first convolution step by one pixel instead of two and leaves out the
   pooling after it, as is usual for images of 32 pixels. No model's own arguments do that for ResNets.
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError, first_line
-from codistill.libraries import importing
-from codistill.nearest import nearest
+from codistill.errors.libraries import importing
+from codistill.errors.nearest import nearest
 
 TIMM = "timm/"
 OURS = ("num_classes", "features_only", "checkpoint_path")  # settings that are not for users to choose

@@ -8,7 +8,7 @@ has 3,965,028 parameters and VGG-13 9,462,180.
 
 from torch import nn
 
-from codistill.models.staged import Staged, initialise
+from codistill.models.base import Staged, initialise
 
 WIDTHS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}  # of each group, by depth

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.models.staged import Staged, initialise
+from codistill.models.base import Staged, initialise
 
 STEM = 16
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from codistill.batch import Batch, cross_entropy
+from codistill.core.batch import Batch, cross_entropy
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import CLEAN
 from codistill.errors import UserError
-from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.task import Task
-from codistill.views import CLEAN
 
 
 class Coarse(Task):

@@ -15,9 +15,9 @@ every stage, there for turns). Deviation: the blocks of the early stages are tho
 
 from typing import Literal
 
-from codistill.student import StudentShape
+from codistill.core.student import StudentShape
+from codistill.core.views import COLOURS
 from codistill.tasks.rotation import JointLabel
-from codistill.views import COLOURS
 
 
 class Colour(JointLabel):

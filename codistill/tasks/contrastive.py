@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from codistill.batch import Batch
-from codistill.student import StudentOutput, StudentShape
+from codistill.core.batch import Batch
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import CLEAN, QUARTER_TURNS
 from codistill.tasks.heads import full_precision, projection_mlp
-from codistill.tasks.task import Task
-from codistill.views import CLEAN, QUARTER_TURNS
 
 
 def find_own_upright(turned: Tensor, upright: Tensor, temperature: float) -> Tensor:

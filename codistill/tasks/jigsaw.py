@@ -18,10 +18,10 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
-from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.task import Task
-from codistill.views import JIGSAWS, which_jigsaw
+from codistill.core.batch import Batch
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import JIGSAWS, which_jigsaw
 
 
 class Jigsaw(Task):

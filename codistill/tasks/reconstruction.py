@@ -19,11 +19,11 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
+from codistill.core.batch import Batch
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import CLEAN, MASK_GRID
 from codistill.errors import UserError
-from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.task import Task
-from codistill.views import CLEAN, MASK_GRID
 
 
 class _Enlarge(nn.Module):

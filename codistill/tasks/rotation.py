@@ -16,11 +16,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from codistill.batch import Batch, cross_entropy
-from codistill.student import StudentOutput, StudentShape
+from codistill.core.batch import Batch, cross_entropy
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import QUARTER_TURNS
 from codistill.tasks.heads import StageHead
-from codistill.tasks.task import Task
-from codistill.views import QUARTER_TURNS
 
 
 def joint_labels(labels: Tensor, turns: int = 4) -> Tensor:

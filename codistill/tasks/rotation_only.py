@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codistill.batch import Batch
-from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.task import Task
-from codistill.views import QUARTER_TURNS
+from codistill.core.batch import Batch
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import QUARTER_TURNS
 
 
 def turn_labels(batch_size: int, device: torch.device) -> Tensor:

@@ -16,12 +16,12 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from codistill.batch import Batch
-from codistill.student import StudentOutput, StudentShape
+from codistill.core.batch import Batch
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import CLEAN, SECOND
 from codistill.tasks.heads import projection_mlp
 from codistill.tasks.supcon import supervised_contrastive
-from codistill.tasks.task import Task
-from codistill.views import CLEAN, SECOND
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:

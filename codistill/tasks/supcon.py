@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from codistill.batch import Batch
-from codistill.student import StudentOutput, StudentShape
-from codistill.tasks.contrast import contrast
+from codistill.core.batch import Batch
+from codistill.core.losses.contrastive import contrast
+from codistill.core.student import StudentOutput, StudentShape
+from codistill.core.task import Task
+from codistill.core.views import CLEAN
 from codistill.tasks.heads import full_precision, projection_mlp
-from codistill.tasks.task import Task
-from codistill.views import CLEAN
 
 
 def supervised_contrastive(projections: Tensor, labels: Tensor, temperature: float) -> Tensor:

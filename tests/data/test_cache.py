@@ -15,14 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from codistill.config import make_config
-from codistill.data import cache_entry, hub, images, open_source
+from codistill.config.schema import make_config
+from codistill.data import cache_entry, images
 from codistill.data.cache import cached
 from codistill.data.cache_entry import Contents, Entry, cache_folder, clear, entries
-from codistill.data.folder import visible_files
-from codistill.engine.runtime import Runtime
+from codistill.data.sources import hf_datasets
+from codistill.data.sources.folder import visible_files
+from codistill.data.sources.registry import open_source
 from codistill.errors import UserError
-from codistill.experiment import build
+from codistill.training.build import build
+from codistill.training.runtime import Runtime
 
 datasets = pytest.importorskip("datasets")
 
@@ -55,8 +57,8 @@ def draw(path: Path, seed: int, width: int = 6) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The place of every image that is decoded."""
     places: list[str] = []
-    decode = hub._decode
-    monkeypatch.setattr(hub, "_decode", lambda cell, place: places.append(place) or decode(cell, place))
+    decode = hf_datasets._decode
+    monkeypatch.setattr(hf_datasets, "_decode", lambda cell, place: places.append(place) or decode(cell, place))
     return places
 
 
@@ -365,7 +367,7 @@ def test_images_larger_than_memory_are_trained_on_where_the_file_is_mapped(
     config = make_config({"data": str(data), "batch_size": 2, "tasks": "none"})
     held = list(build(config).loader.epoch(0))
     mapped: list[int] = []
-    monkeypatch.setattr(hub, "cached", lambda *given: remember(mapped, cached(*given)))
+    monkeypatch.setattr(hf_datasets, "cached", lambda *given: remember(mapped, cached(*given)))
     monkeypatch.setattr(Runtime, "free_memory_bytes", lambda self: 0)
     loader = build(config).loader
     assert loader._pixels._pixels.data_ptr() in mapped  # type: ignore[attr-defined]

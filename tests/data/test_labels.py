@@ -12,12 +12,13 @@ import pytest
 from cohorts import Silent
 from odd_files import encode, noise, write_class_folders
 
-from codistill import runs
-from codistill.config import make_config
-from codistill.data import open_source, prepare
+from codistill.config.schema import make_config
 from codistill.data.classes import in_order
+from codistill.data.sources.registry import open_source
+from codistill.data.splits import prepare
 from codistill.errors import UserError
-from codistill.finished import evaluate_run
+from codistill.training import trainer
+from codistill.training.restore import evaluate_run
 
 
 @pytest.fixture(autouse=True)
@@ -186,7 +187,7 @@ def test_a_run_whose_classes_were_in_the_order_of_letters_is_evaluated_with_them
 
 def train_as_earlier(config: Any, run: Path) -> list[str]:
     """A run as versions trained it that knew no order of numbers. Returns the names of its classes."""
-    from codistill import experiment
+    from codistill.training import build
 
     def open_as_earlier(*given: Any, **how: Any) -> Any:
         source = open_source(*given, **how).as_earlier()
@@ -194,8 +195,8 @@ def train_as_earlier(config: Any, run: Path) -> list[str]:
         return source
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "open_source", open_as_earlier)
-        runs.train(config, run, Silent())
+        patch.setattr(build, "open_source", open_as_earlier)
+        trainer.train(config, run, Silent())
     from codistill import load_student
 
     names: list[str] = load_student(run / "students" / "a.safetensors")[1]["class_names"]

@@ -13,14 +13,14 @@ from interrupted import killed_after_an_epoch, killed_in_step
 from odd_files import encode, noise, write_class_folders
 from typer.testing import CliRunner
 
-from codistill import finished, runs
-from codistill.cli import app
-from codistill.config import make_config
-from codistill.engine import checkpoint
+from codistill.cli.main import app
+from codistill.config.schema import make_config
 from codistill.errors import UserError
-from codistill.relocate import relocate
-from codistill.report.compare import compare
-from codistill.run_files import read_config
+from codistill.evaluation.compare.rows import compare
+from codistill.storage import checkpoint
+from codistill.storage.run_files import read_config
+from codistill.training import restore, trainer
+from codistill.training.update_data_path import relocate
 
 SETTINGS: dict[str, Any] = {
     "students": {"a": "resnet8", "b": "resnet8"},
@@ -47,27 +47,27 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run_of_an_epoch(config: dict[str, Any]) -> Path:
     """A run that was interrupted after its first epoch."""
     with killed_after_an_epoch():
-        runs.train(make_config(config), Path("run"), Silent())
+        trainer.train(make_config(config), Path("run"), Silent())
     return Path("run")
 
 
 @pytest.mark.parametrize("way", AUGMENTS)
 def test_a_run_with_any_augmentation_is_resumed_exactly(way: str) -> None:
     config = {**SETTINGS, **AUGMENTS[way]}
-    runs.train(make_config(config), Path("whole"), Silent())
+    trainer.train(make_config(config), Path("whole"), Silent())
     run = run_of_an_epoch(config)
-    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+    trainer.train(restore.read_run_config(run), run, Silent(), resume=True)
     whole, resumed = (torch.load(Path(name, "checkpoint.pt"))["cohort"] for name in ("whole", "run"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
 
 
 def test_a_finished_run_is_measured_on_its_own_data_alone() -> None:
-    runs.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
-    assert finished.evaluate_run("run")[0]._asdict() == finished.evaluate_run("run")[1]["test_accuracy"]
+    trainer.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
+    assert restore.evaluate_run("run")[0]._asdict() == restore.evaluate_run("run")[1]["test_accuracy"]
 
     def refused(words: str) -> None:
         with pytest.raises(UserError, match=rf"Data './data' changed since the run in 'run' was trained: {words}"):
-            finished.evaluate_run("run")
+            restore.evaluate_run("run")
 
     first, *_ = sorted(path for path in Path("data").iterdir() if path.is_dir())
     first.rename("data/zebra")
@@ -81,7 +81,7 @@ def test_a_finished_run_is_measured_on_its_own_data_alone() -> None:
     image.write_bytes(encode(noise(1000)))
     refused("there are as many images, of the same classes, but others in train")
     image.write_bytes(kept)
-    finished.evaluate_run("run")
+    restore.evaluate_run("run")
 
 
 def test_a_run_is_not_resumed_on_other_images_than_it_began_with() -> None:
@@ -90,40 +90,40 @@ def test_a_run_is_not_resumed_on_other_images_than_it_began_with() -> None:
     for path in Path("data").rglob("*.png"):
         path.write_bytes(encode(noise(1000 + int(path.stem))))
     with pytest.raises(UserError, match=r"training images of data './data' are not those that the run in 'run' began"):
-        runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+        trainer.train(restore.read_run_config(run), run, Silent(), resume=True)
     assert (run / "checkpoint.pt").read_bytes() == before
     write_class_folders("data", count=20)  # as they were, but for their times
-    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+    trainer.train(restore.read_run_config(run), run, Silent(), resume=True)
 
 
 def test_a_run_whose_data_moved_goes_on_when_it_was_told_where_to() -> None:
-    runs.train(make_config(SETTINGS), Path("whole"), Silent())
+    trainer.train(make_config(SETTINGS), Path("whole"), Silent())
     run = run_of_an_epoch(SETTINGS)
     Path("data").rename("elsewhere")
     with pytest.raises(
         UserError, match=r"does not exist\. .* moved, say where to: codistill relocate run --data PLACE"
     ):
-        runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+        trainer.train(restore.read_run_config(run), run, Silent(), resume=True)
     relocate(run, "./elsewhere")
-    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+    trainer.train(restore.read_run_config(run), run, Silent(), resume=True)
     whole, resumed = (torch.load(Path(name, "checkpoint.pt"))["cohort"] for name in ("whole", "run"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
 
 
 def test_a_finished_run_whose_data_moved_is_measured_again_when_it_was_told_where_to() -> None:
-    runs.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
+    trainer.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
     Path("data").rename("elsewhere")
     with pytest.raises(UserError, match=r"say where to: codistill relocate run --data PLACE"):
-        finished.evaluate_run("run")
+        restore.evaluate_run("run")
     config = Path("run", "config.yaml")
     config.write_text(config.read_text().replace("compile: auto", "compile: cuda_graphs"))  # whatever it trained on
     relocate("run", "./elsewhere")
-    assert finished.evaluate_run("run")[0]._asdict() == finished.evaluate_run("run")[1]["test_accuracy"]
+    assert restore.evaluate_run("run")[0]._asdict() == restore.evaluate_run("run")[1]["test_accuracy"]
 
 
 def test_a_run_that_saved_nothing_is_begun_anew_by_the_command_that_is_told() -> None:
     with killed_in_step(0):
-        runs.train(make_config(SETTINGS), Path("run"), Silent())
+        trainer.train(make_config(SETTINGS), Path("run"), Silent())
     Path("data").rename("elsewhere")
     with pytest.raises(UserError, match=r"Nothing was saved yet in 'run'") as told:
         relocate("run", "./elsewhere")
@@ -133,7 +133,7 @@ def test_a_run_that_saved_nothing_is_begun_anew_by_the_command_that_is_told() ->
 
 
 def test_a_run_is_not_told_that_other_images_are_its_data() -> None:
-    runs.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
+    trainer.train(make_config({**SETTINGS, "epochs": 1}), Path("run"), Silent())
     before = Path("run", "config.yaml").read_bytes()
     shutil.copytree("data", "copy")
     exchange("copy")
@@ -158,30 +158,30 @@ def exchange(folder: str) -> None:
 
 
 def test_a_finished_run_is_not_measured_where_test_images_changed_their_labels() -> None:
-    runs.train(make_config(with_test_folders()), Path("run"), Silent())
-    finished.evaluate_run("run")
+    trainer.train(make_config(with_test_folders()), Path("run"), Silent())
+    restore.evaluate_run("run")
     exchange("split/test")
     with pytest.raises(UserError, match=r"changed since the run in 'run' was trained: .* others in test, or another"):
-        finished.evaluate_run("run")
+        restore.evaluate_run("run")
     exchange("split/test")
-    finished.evaluate_run("run")
+    restore.evaluate_run("run")
 
 
 def test_a_run_is_not_resumed_where_test_images_changed_and_one_of_an_earlier_version_is() -> None:
     run = run_of_an_epoch(with_test_folders())
     exchange("split/test")
     with pytest.raises(UserError, match=r"The test images of data './split' are not those that the run in 'run' began"):
-        runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+        trainer.train(restore.read_run_config(run), run, Silent(), resume=True)
     state = checkpoint.read(run / "checkpoint.pt")
     del state["fingerprints"]
     (run / "checkpoint.pt").write_bytes(checkpoint.seal(state))
-    runs.train(finished.read_run_config(run), run, Silent(), resume=True)
+    trainer.train(restore.read_run_config(run), run, Silent(), resume=True)
 
 
 def test_runs_between_which_labels_of_test_images_were_exchanged_are_not_compared() -> None:
     config = with_test_folders()
     for name, method in (("alone", "independent"), ("together", "dml")):
-        runs.train(make_config({**config, "method": method}), Path(name), Silent())
+        trainer.train(make_config({**config, "method": method}), Path(name), Silent())
         exchange("split/test")
     with pytest.raises(UserError, match=r"'alone' and 'together' have the same settings of data, .* test images"):
         compare([Path("alone"), Path("together")])

@@ -8,10 +8,10 @@ import pytest
 from cohorts import Silent
 from PIL import Image
 
-from codistill import runs
-from codistill.config import make_config
-from codistill.data import open_source
+from codistill.config.schema import make_config
+from codistill.data.sources.registry import open_source
 from codistill.export import Export, export
+from codistill.training import trainer
 
 CONFIG = {
     "students": {"a": "resnet8", "b": "resnet8"},
@@ -26,7 +26,7 @@ CONFIG = {
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "digits run"
-    runs.train(make_config(CONFIG), folder, Silent())
+    trainer.train(make_config(CONFIG), folder, Silent())
     return folder
 
 

@@ -9,14 +9,15 @@ import pytest
 from cohorts import Silent
 from safetensors.torch import load_file
 
-from codistill import UserError, runs
-from codistill.config import make_config
-from codistill.engine.best_epoch import BestEpoch
-from codistill.engine.evaluate import Accuracy
+from codistill import UserError
+from codistill.config.schema import make_config
 from codistill.export import export
 from codistill.export.predictor import open_predictor
-from codistill.export.which import choose_student
-from codistill.run_files import read_metrics, read_summary
+from codistill.export.select import choose_student
+from codistill.storage.run_files import read_metrics, read_summary
+from codistill.training import trainer
+from codistill.training.best_epoch import BestEpoch
+from codistill.training.evaluate import Accuracy
 
 SHORT = {
     "students": {"a": "resnet8", "b": "resnet8"},
@@ -38,7 +39,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "first"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BestEpoch, "offer", first_is_best)
-        runs.train(make_config(SHORT), run, Silent())
+        trainer.train(make_config(SHORT), run, Silent())
     return run
 
 

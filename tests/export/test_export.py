@@ -15,15 +15,16 @@ import torch
 from odd_files import encode, noise
 from PIL import Image
 
-from codistill import UserError, load_student, run_files
-from codistill.data import open_source
+from codistill import UserError, load_student
+from codistill.data.sources.registry import open_source
+from codistill.data.transforms.decode import decode
 from codistill.export import Export, export, exporter, read_export
 from codistill.export.card import code, eight_bits
 from codistill.export.latency import Beside
 from codistill.export.predictor import as_input, open_predictor
 from codistill.export.runtimes import open_network
-from codistill.finished import rebuild
-from codistill.pixels.decode import decode
+from codistill.storage import run_files
+from codistill.training.restore import rebuild
 
 Exported = Callable[..., Export]
 KINDS = [("safetensors", None), ("torch", None), ("onnx", None), ("onnx", "int8")]

@@ -10,7 +10,7 @@ from test_predict import codistill_without_torch
 from typer.testing import CliRunner
 
 from codistill import UserError
-from codistill.cli import app
+from codistill.cli.main import app
 from codistill.export import Export
 from codistill.export.latency import in_turn, latency
 from codistill.export.predictor import open_predictor

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from odd_files import encode, noise
 from PIL import Image
 
-from codistill import runs
-from codistill.config import make_config
-from codistill.experiment import Experiment, build
+from codistill.config.schema import make_config
 from codistill.export import export
 from codistill.export.predictor import open_predictor
-from codistill.run_files import read_config
-from codistill.saved import load_student
+from codistill.models.load import load_student
+from codistill.storage.run_files import read_config
+from codistill.training import trainer
+from codistill.training.build import Experiment, build
 
 CLASSES = ["1", "2", "10"]  # in the order of letters, 10 is the second
 
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = {"method": "dml", "tasks": "none", "epochs": 1, "batch_size": 7}
         data = {"name": str(place / "data"), "test": 0.25, "cache": False}
         config = {"students": {"a": "resnet8", "b": "resnet8"}, "data": data, **settings}
-        runs.train(make_config(config), place / "run", Silent())
+        trainer.train(make_config(config), place / "run", Silent())
     return place / "run"
 
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from codistill import UserError, load_student
-from codistill.config import DataConfig
+from codistill.config.schema import DataConfig
 from codistill.data.images import resize
+from codistill.data.transforms.decode import decode
 from codistill.export import Export
 from codistill.export.paths import image_paths
 from codistill.export.predictor import open_predictor
-from codistill.pixels.decode import decode
 
 Exported = Callable[..., Export]
 
@@ -31,7 +31,7 @@ class Blocked:
         if name.split(".")[0] in ("torch", "safetensors", "datasets", "sklearn", "scipy", "filelock", "matplotlib"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocked())
-from codistill.cli import main
+from codistill.cli.main import main
 main()
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_predict import WITHOUT_TORCH, codistill_without_torch
 
-from codistill.cli import COMMANDS
+from codistill.cli.main import COMMANDS
 from codistill.export import Export
 
 # The same for many commands in one process: their output and exit codes as JSON.

@@ -13,7 +13,7 @@ from cohorts import (
 )
 
 from codistill import StudentOutput, StudentShape, UserError
-from codistill.config import make_config
+from codistill.config.schema import make_config
 from codistill.methods.afd import Adversaries, afd, fooling_loss, previous_in_ring, telling_apart_loss
 
 EQUAL = {"a": "resnet8", "b": "resnet8"}

@@ -14,7 +14,7 @@ from cohorts import (
 
 from codistill import Batch, StudentOutput, UserError
 from codistill.methods.clilr import clilr
-from codistill.methods.listen import MeanLogits
+from codistill.methods.peer_teachers import MeanLogits
 
 TWO = {"a": "resnet8", "b": "resnet8"}
 THREE = {**TWO, "c": "resnet8"}

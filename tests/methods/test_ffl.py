@@ -16,9 +16,9 @@ from cohorts import (
 from torch import Tensor, nn
 
 from codistill import Batch, StudentOutput, UserError
+from codistill.core.objective import Ramp
 from codistill.methods.ffl import FusionTeacher, ffl
 from codistill.methods.fusion import FeatureFusion, join_maps, separable
-from codistill.objective import Ramp
 
 TWO = {"a": "resnet8", "b": "resnet8"}
 MIXED = {"a": "resnet8", "b": "cnn", "c": "vit"}

@@ -17,10 +17,10 @@ from cohorts import (
 from torch import Tensor
 
 from codistill import UserError
-from codistill.distill.attention import attention_distance, attention_rows
+from codistill.core.losses.attention import attention_distance, attention_rows
+from codistill.core.objective import Ramp
 from codistill.methods.ffsd import attention_shift, ffsd, shifted_map
 from codistill.methods.ffsd_decoders import Decoder, SelfDistillation, map_distance
-from codistill.objective import Ramp
 
 TWO = {"a": "resnet8", "b": "resnet8"}
 MIXED = {"a": "resnet8", "b": "cnn", "c": "vit"}

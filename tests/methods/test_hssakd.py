@@ -13,8 +13,8 @@ from cohorts import (
 )
 
 from codistill import Batch, Cohort, StudentOutput
+from codistill.core.views import QUARTER_TURNS, VIEWS
 from codistill.methods.hssakd import hssakd, mutual_kl
-from codistill.views import QUARTER_TURNS, VIEWS
 
 EQUAL = {"a": "resnet8", "b": "resnet8"}
 UNEQUAL = {"a": "resnet8", "b": "cnn"}

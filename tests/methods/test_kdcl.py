@@ -9,7 +9,7 @@ import torch
 from cohorts import CLASSES, assert_every_parameter_learns, gradients, make_batch, make_cohort
 
 from codistill import Method, StudentShape, UserError
-from codistill.config import make_config
+from codistill.config.schema import make_config
 from codistill.methods.kdcl import Ensemble, error_covariance, general_weights, kdcl, linear_weights, minlogit, naive
 
 TWO = {"a": "resnet8", "b": "resnet8"}

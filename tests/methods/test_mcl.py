@@ -8,8 +8,8 @@ import torch
 from cohorts import CLASSES, assert_compiled_losses_are_the_same, assert_every_parameter_learns, make_batch, make_cohort
 
 from codistill import Batch, StudentOutput, StudentShape
+from codistill.core.losses.contrastive import contrast
 from codistill.methods.mcl import MutualContrast, mcl, soft_contrast
-from codistill.tasks.contrast import contrast
 
 EQUAL = {"a": "resnet8", "b": "resnet8"}
 UNEQUAL = {"a": "resnet8", "b": "cnn"}

@@ -15,8 +15,8 @@ from cohorts import (
 )
 
 from codistill import Cohort
+from codistill.core.objective import Ramp
 from codistill.methods.pcl import PeerMeans, pcl
-from codistill.objective import Ramp
 
 TWO = {"a": "resnet8", "b": "resnet8"}
 THREE = dict.fromkeys("abc", "resnet8")

@@ -9,7 +9,7 @@ import torch
 from cohorts import CLASSES, gradients, make_batch, make_cohort
 
 from codistill import Batch, Cohort, Lesson, Method, StudentOutput, StudentShape, Taught, UserError
-from codistill.distill import KL
+from codistill.core.losses import KL
 from codistill.methods.switokd import Switch, gaps, label_distances, switch, switokd, thresholds
 
 TWO = {"a": "resnet8", "b": "resnet8"}

@@ -11,11 +11,17 @@ from cohorts import Silent
 from interrupted import killed_after_an_epoch
 from safetensors.torch import save_file
 
-from codistill import Student, UserError, finished, load_student, observe_shapes, runs
-from codistill.config import make_config
-from codistill.engine.runtime import check_synchronisable
+from codistill import (
+    Student,
+    UserError,
+    load_student,
+    observe_shapes,
+)
+from codistill.config.schema import make_config
 from codistill.models import make_backbone
-from codistill.models.origin import digest_of
+from codistill.models.digest import digest_of
+from codistill.training import restore, trainer
+from codistill.training.runtime import check_synchronisable
 
 pytestmark = pytest.mark.usefixtures("timm")
 SMALLEST = "timm/test_resnet"  # 0.37 M parameters
@@ -165,7 +171,7 @@ def a_run(path: Path, *students: Any, **more: Any) -> tuple[Any, dict[str, Any]]
         **more,
     }
     config = make_config(given)
-    return config, runs.train(config, path, Silent())
+    return config, trainer.train(config, path, Silent())
 
 
 def test_a_run_with_pretrained_students_is_evaluated_and_loaded_without_their_weights_file(
@@ -174,10 +180,10 @@ def test_a_run_with_pretrained_students_is_evaluated_and_loaded_without_their_we
     pretrained = {"name": SMALLEST, "pretrained": str(weights)}
     config, summary = a_run(tmp_path / "run", pretrained, VIT, "resnet8")
     assert list(config.students) == ["test_resnet", "test_vit", "resnet8"]
-    kept = finished.read_run_config(tmp_path / "run").students
+    kept = restore.read_run_config(tmp_path / "run").students
     assert kept == {**config.students, "test_resnet": {**pretrained, "sha256": digest_of(str(weights))}}
     weights.unlink()
-    accuracy, _ = finished.evaluate_run(tmp_path / "run")
+    accuracy, _ = restore.evaluate_run(tmp_path / "run")
     assert accuracy._asdict() == summary["test_accuracy"]
     student, facts = load_student(tmp_path / "run" / "students" / "test_resnet.safetensors")
     assert facts["model"] == kept["test_resnet"]
@@ -191,12 +197,12 @@ def test_a_run_goes_on_without_its_students_weights_file(weights: Path, tmp_path
     students = ({"name": SMALLEST, "pretrained": str(weights)}, "resnet8")
     config, _ = a_run(tmp_path / "whole", *students, data=data)
     with killed_after_an_epoch():
-        runs.train(config, tmp_path / "resumed", Silent())
+        trainer.train(config, tmp_path / "resumed", Silent())
     weights.unlink()
-    runs.train(config, tmp_path / "resumed", Silent(), resume=True)
+    trainer.train(config, tmp_path / "resumed", Silent(), resume=True)
     whole, resumed = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("whole", "resumed"))
     torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
-    assert "sha256" in finished.read_run_config(tmp_path / "resumed").students["test_resnet"]
+    assert "sha256" in restore.read_run_config(tmp_path / "resumed").students["test_resnet"]
 
 
 def test_normalisation_with_an_activation_is_not_synchronised_over_processes() -> None:
@@ -208,7 +214,7 @@ def test_normalisation_with_an_activation_is_not_synchronised_over_processes() -
 def test_the_complete_configuration_trains_the_same_again(tmp_path: Path) -> None:
     model = {"name": SMALLEST, "full_resolution_stem": True}
     a_run(tmp_path / "first", model, "resnet8", epochs=1, data={"name": "digits", "per_class": 4})
-    runs.train(finished.read_run_config(tmp_path / "first"), tmp_path / "second", Silent())
+    trainer.train(restore.read_run_config(tmp_path / "first"), tmp_path / "second", Silent())
     one, other = (torch.load(tmp_path / name / "checkpoint.pt")["cohort"] for name in ("first", "second"))
     torch.testing.assert_close(one, other, atol=0, rtol=0)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from codistill import Student, UserError, observe_shapes
+from codistill.core.student import Branchable, share_trunk
 from codistill.models import MODELS, WIDE, Staged, make_backbone
 from codistill.models.densenet import DenseNet
 from codistill.models.wide_resnet import WideResNet
-from codistill.student import Branchable, share_trunk
 
 # With 100 classes, classifier included. CRD (arXiv:1910.10699) and its successors print them rounded, in millions:
 # resnet20 0.28, resnet56 0.86, resnet110 1.74, resnet8x4 1.23, resnet32x4 7.43, WRN-16-2 0.70, WRN-40-1 0.57, WRN-40-2

@@ -9,11 +9,12 @@ import yaml
 from cohorts import CLASSES, SIZE, make_batch
 
 from codistill import Student, UserError, observe_shapes
-from codistill.config import make_config
-from codistill.data import open_source, superclasses
-from codistill.experiment import build
+from codistill.config.schema import make_config
+from codistill.data.sources.registry import open_source
+from codistill.data.splits import superclasses
 from codistill.models import MODELS
 from codistill.tasks.coarse import Coarse
+from codistill.training.build import build
 
 datasets = pytest.importorskip("datasets")
 

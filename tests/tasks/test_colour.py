@@ -8,9 +8,9 @@ import torch
 from cohorts import CLASSES, SIZE, make_batch
 
 from codistill import Student, observe_shapes
+from codistill.core.views import COLOURS, VIEWS
 from codistill.models import MODELS
 from codistill.tasks.colour import Colour
-from codistill.views import COLOURS, VIEWS
 
 
 def orders_shown(orders: int) -> list[tuple[int, ...]]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from cohorts import CLASSES, gradients, make_batch, make_cohort
 
+from codistill.core.views import VIEWS
 from codistill.tasks import TASKS
-from codistill.views import VIEWS
 
 TWO = {"cnn": "cnn", "vit": "vit"}
 

@@ -9,9 +9,9 @@ import torch
 from cohorts import CLASSES, SIZE, make_batch
 
 from codistill import Student, observe_shapes
+from codistill.core.views import JIGSAWS, VIEWS, which_jigsaw
 from codistill.models import MODELS
 from codistill.tasks.jigsaw import Jigsaw
-from codistill.views import JIGSAWS, VIEWS, which_jigsaw
 
 
 @pytest.mark.parametrize(("grid", "size"), [(2, 8), (2, 7), (3, 9), (3, 8), (3, 10)])

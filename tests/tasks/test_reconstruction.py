@@ -8,8 +8,8 @@ import torch
 from cohorts import BACKBONES, CLASSES, SIZE, make_batch, make_cohort
 
 from codistill import Student, UserError, observe_shapes
+from codistill.core.views import VIEWS
 from codistill.tasks.reconstruction import Reconstruction
-from codistill.views import VIEWS
 
 
 @pytest.mark.parametrize("masked", [0.0, 0.5])

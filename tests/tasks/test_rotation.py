@@ -6,9 +6,9 @@ import torch
 from cohorts import CLASSES, SIZE, make_batch
 
 from codistill import Student, observe_shapes
+from codistill.core.views import QUARTER_TURNS, VIEWS
 from codistill.models import MODELS
 from codistill.tasks.rotation import Rotation, joint_labels
-from codistill.views import QUARTER_TURNS, VIEWS
 
 
 def test_the_joint_label_of_class_y_at_turn_r_is_4y_plus_r() -> None:

@@ -6,9 +6,9 @@ import torch
 from cohorts import CLASSES, SIZE, make_batch, make_cohort
 
 from codistill import Student, observe_shapes
+from codistill.core.views import QUARTER_TURNS, VIEWS
 from codistill.models import MODELS
 from codistill.tasks.rotation_only import RotationOnly, turn_labels
-from codistill.views import QUARTER_TURNS, VIEWS
 
 
 def test_the_label_of_a_row_is_its_turn() -> None:

@@ -1,0 +1,24 @@
+"""``codistill methods``."""
+
+from typing import Annotated
+
+import typer
+
+from codistill.cli.entries import print_choices, print_entry
+from codistill.cli.shared import new_app
+from codistill.experiments import describe_registry
+
+app = new_app()
+
+
+@app.callback(invoke_without_command=True)
+def methods(context: typer.Context) -> None:
+    """The methods: how students learn from each other. 'methods show NAME' tells all."""
+    if context.invoked_subcommand is None:
+        print_choices(describe_registry.summaries()[0])
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A method.", show_default=False)]) -> None:
+    """Formula, paper, deviations, settings and cost of one method."""
+    print_entry(describe_registry.describe_method(name))

@@ -1,0 +1,1 @@
+"""What a user may write, and its one complete form."""

@@ -1,0 +1,1 @@
+"""Runs side by side: rows, controls, differences and how sure they are."""

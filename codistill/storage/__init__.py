@@ -1,0 +1,1 @@
+"""Files that survive: atomic writes, strict YAML, checkpoints, run folders, and what reads them."""
