@@ -6,8 +6,8 @@
     student    sum over earlier stages s of  AT(F_s, G_s'),                   G'_last = what its deepest map is drawn to
 
 AT compares where maps are active (codistill/core/losses/attention.py), M whole maps, each of length 1. A student's
-shallow maps are so taught to fit the deepest map that it should have: for a follower the predecessor's with its activity
-shifted, for the leader the fused one. The decoder teaches as it is in evaluation, and is not trained by that.
+shallow maps are so taught to fit the deepest map that it should have: for a follower the predecessor's with its
+activity shifted, for the leader the fused one. The decoder teaches as it is in evaluation, and is not trained by that.
 
 Source: arXiv:2103.14473 with its public code, as ``codistill.methods.ffsd``, which has the weights.
 Deviation: decoders are trained by the cohort's optimizer, not by an Adam of their own.

@@ -48,7 +48,7 @@ def test_a_command_that_needs_torch_says_so_in_one_line() -> None:
     for name, (code, out, err) in zip(commands, each_without_torch(*([name] for name in commands)), strict=True):
         assert (code, out, err.count("\n")) == (2, "", 1), name
         assert err.startswith("Error: This command needs "), name
-        assert name in ("compare", "report") or err.startswith(NEEDS), name
+        assert name in ("compare", "report", "cache") or err.startswith(NEEDS), name
 
 
 def test_help_comes_without_torch_and_says_what_the_command_is_for() -> None:
