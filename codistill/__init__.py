@@ -10,12 +10,7 @@ if TYPE_CHECKING:
     from codistill.core.losses.base import Distill
     from codistill.core.method import Lesson, Method
     from codistill.core.objective import Objective, Ramp
-    from codistill.core.student import (
-        Student,
-        StudentOutput,
-        StudentShape,
-        observe_shapes,
-    )
+    from codistill.core.student import Student, StudentOutput, StudentShape, observe_shapes
     from codistill.core.task import Task
     from codistill.core.teacher import Target, Taught, Teacher
     from codistill.errors import UserError

@@ -20,12 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from codistill.config.schema import RunConfig
-from codistill.evaluation.compare.rows import (
-    ALONE,
-    Row,
-    compare,
-    mean_and_deviation,
-)
+from codistill.evaluation.compare.rows import ALONE, Row, compare, mean_and_deviation
 from codistill.evaluation.compare.statistics import Interval, t_interval
 from codistill.evaluation.compare.tables import Table, brackets, markdown
 from codistill.evaluation.report.drawing import Figure, draw, spread

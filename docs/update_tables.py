@@ -49,8 +49,8 @@ CODE_PAGES = [ROOT / "docs" / "extending.md"]
 METHODS_PAGE = ROOT / "docs" / "methods.md"
 PREFACE = """# Methods and tasks
 
-Without `tasks`, every student has the task `jigsaw` on a quarter of each batch, whatever the method. To run a method as its paper has it, add `tasks=none`; for `mcl` also
-`order=class_pairs`, for `pcl` also `method.shared_trunk=true`. A run has two [controls](compare.md): `method=independent` with the same tasks, and
+Without `method` and `tasks`, a run chooses them [by its length](configuration.md#auto). A method that you name has no task unless you name one, but for `collaborative`, which has `jigsaw` on a quarter of each
+batch in a long training. Two papers need more than the method's name: `mcl` `order=class_pairs`, `pcl` `method.shared_trunk=true`. A run has two [controls](compare.md): `method=independent` with the same tasks, and
 without tasks for as many forward passes.
 
 Generated from the docstrings by `make tables`; `codistill methods show NAME` and `codistill tasks show NAME` print the same. Costs are

@@ -9,12 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from codistill.cli.shared import (
-    console,
-    errors,
-    new_app,
-    print_table,
-)
+from codistill.cli.shared import console, errors, new_app, print_table
 from codistill.errors import UserError
 from codistill.errors.printable import printable
 from codistill.evaluation.analyse import NotSavedError, analyse_run

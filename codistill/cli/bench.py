@@ -9,13 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from codistill.cli.shared import (
-    ConfigArguments,
-    console,
-    errors,
-    new_app,
-    recipe_and_keys,
-)
+from codistill.cli.shared import ConfigArguments, console, errors, new_app, recipe_and_keys
 from codistill.config.recipe import load_config
 from codistill.experiments.bench.bench import bench as measure
 from codistill.experiments.bench.other_work import in_words

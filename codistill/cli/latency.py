@@ -8,14 +8,7 @@ from typing import Annotated
 
 import typer
 
-from codistill.cli.shared import (
-    NetworkArgument,
-    StudentOption,
-    TrustOption,
-    console,
-    errors,
-    new_app,
-)
+from codistill.cli.shared import NetworkArgument, StudentOption, TrustOption, console, errors, new_app
 from codistill.experiments.bench.other_work import OtherWork, disturbs, in_words
 from codistill.export.latency import Latency
 from codistill.export.latency import latency as measure

@@ -8,16 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from codistill.cli.shared import (
-    ConfigArguments,
-    console,
-    errors,
-    new_app,
-    print_table,
-    recipe_and_keys,
-)
+from codistill.cli.shared import ConfigArguments, console, errors, new_app, print_table, recipe_and_keys
 from codistill.config.recipe import load_config
 from codistill.errors import UserError
+from codistill.errors.counted import counted
 from codistill.experiments.bench.bench import time_steps
 from codistill.experiments.bench.other_work import disturbs, in_words
 from codistill.experiments.cost import Plan, build_to_plan, describe
@@ -85,7 +79,7 @@ def _print_whole(found: Plan, measured: dict[str, Any] | None) -> None:
 
 
 def _time(found: Plan, measured: dict[str, Any] | None) -> str:
-    epochs = f"{found.epochs} epochs" if found.epochs > 1 else "1 epoch"
+    epochs = counted(found.epochs, "epoch")
     if measured is None:
         return f"Time: not measured; {epochs}."
     epoch = measured["step_seconds"] * found.steps_per_epoch

@@ -8,13 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from codistill.cli.shared import (
-    NetworkArgument,
-    StudentOption,
-    TrustOption,
-    errors,
-    new_app,
-)
+from codistill.cli.shared import NetworkArgument, StudentOption, TrustOption, errors, new_app
 from codistill.errors.printable import printable
 from codistill.export.paths import image_paths
 from codistill.export.predictor import Prediction, open_predictor

@@ -6,23 +6,10 @@ from typing import Annotated
 import typer
 
 from codistill.cli.progress import train_with_progress
-from codistill.cli.shared import (
-    ConfigArguments,
-    console,
-    new_app,
-    print_table,
-    recipe_and_keys,
-)
+from codistill.cli.shared import ConfigArguments, console, new_app, print_table, recipe_and_keys
 from codistill.config.recipe import merged, read_overrides, read_recipe
 from codistill.errors import UserError
-from codistill.experiments.stress_test import (
-    POISONS,
-    SMALL,
-    against_alone,
-    against_healthy,
-    harms,
-    stress_entries,
-)
+from codistill.experiments.stress_test import POISONS, SMALL, against_alone, against_healthy, harms, stress_entries
 from codistill.experiments.sweep.gpus import read_gpus
 
 app = new_app()

@@ -7,13 +7,7 @@ import typer
 from rich.markup import escape
 
 from codistill.cli.progress import epochs_done, train_with_progress
-from codistill.cli.shared import (
-    check_no_spaces,
-    console,
-    new_app,
-    print_table,
-    print_tables,
-)
+from codistill.cli.shared import check_no_spaces, console, new_app, print_table, print_tables
 from codistill.config.recipe import read_overrides
 from codistill.errors import TrainingEnded, UserError
 from codistill.errors.printable import printable

@@ -9,15 +9,7 @@ import typer
 from rich.markup import escape
 
 from codistill.cli.accuracy import print_accuracy
-from codistill.cli.shared import (
-    ConfigArguments,
-    at_home,
-    console,
-    errors,
-    new_app,
-    new_run,
-    recipe_and_keys,
-)
+from codistill.cli.shared import ConfigArguments, at_home, console, errors, new_app, new_run, recipe_and_keys
 from codistill.config.recipe import load_config, read_overrides
 from codistill.config.schema import describe_fields
 from codistill.errors import UserError

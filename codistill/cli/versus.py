@@ -7,14 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from codistill.cli.shared import (
-    ConfigArguments,
-    console,
-    errors,
-    new_app,
-    new_run,
-    recipe_and_keys,
-)
+from codistill.cli.shared import ConfigArguments, console, errors, new_app, new_run, recipe_and_keys
 from codistill.config.recipe import load_config
 from codistill.errors import UserError
 from codistill.experiments.versus import ALONE, TOGETHER, Verdict

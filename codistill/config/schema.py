@@ -24,16 +24,7 @@ from pydantic import (
 from codistill.config.data import AugmentConfig, DataConfig
 from codistill.config.faults import Poison
 from codistill.config.optimizer import OptimizerConfig
-from codistill.config.resolve import (
-    AUTO,
-    Section,
-    Strict,
-    explain,
-    name_students,
-    named,
-    settings_of,
-    tasks_of_each,
-)
+from codistill.config.resolve import AUTO, Section, Strict, explain, name_students, named, settings_of, tasks_of_each
 from codistill.core.objective import Ramp, Weight
 from codistill.errors import UserError, unknown
 from codistill.errors.nearest import nearest

@@ -13,22 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from codistill.core.batch import Batch, cross_entropy
-from codistill.core.forward import (
-    Look,
-    Seen,
-    first_rows,
-    join_views,
-    look_through_trunk,
-    one_by_one,
-    scale_gradient,
-)
+from codistill.core.forward import Look, Seen, first_rows, join_views, look_through_trunk, one_by_one, scale_gradient
 from codistill.core.method import Lesson, Method
-from codistill.core.student import (
-    Student,
-    StudentOutput,
-    check_student_names,
-    share_trunk,
-)
+from codistill.core.student import Student, StudentOutput, check_student_names, share_trunk
 from codistill.core.task import Task
 from codistill.core.teacher import Target, Teacher
 from codistill.core.views import CLEAN, SECOND, VIEWS

@@ -12,18 +12,8 @@ import torch
 from codistill.data.classes import NO_LABEL, too_few_classes
 from codistill.data.fingerprint import as_one_reads_it
 from codistill.data.images import SMALLEST, Images, Splits
-from codistill.data.rows import (
-    Rows,
-    choose_classes,
-    per_class_subset,
-    stratified_split,
-)
-from codistill.data.sources.base import (
-    Part,
-    Source,
-    leave_out,
-    whole,
-)
+from codistill.data.rows import Rows, choose_classes, per_class_subset, stratified_split
+from codistill.data.sources.base import Part, Source, leave_out, whole
 from codistill.errors import UserError
 
 SHOWN = 5  # classes

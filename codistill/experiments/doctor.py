@@ -89,7 +89,8 @@ def _facts(run: Path) -> dict[str, Any]:
             facts[place.replace(".", ": ", 1)] = value
 
     saved = checkpoint.read(run / "checkpoint.pt")
-    saved.pop("warned", None)  # as in summary.json: that a run goes on may be worth a warning
+    for key in ("warned", "told"):  # that a run goes on may be worth a warning; texts that were shown
+        saved.pop(key, None)
     gather("checkpoint", _timeless(saved))
     gather("metrics", [_timeless(line) for line in run_files.read_metrics(run)])
     summary = run_files.read_summary(run)

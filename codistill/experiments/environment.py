@@ -12,13 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codistill import __version__
-from codistill.errors.libraries import (
-    EXTRAS,
-    REQUIRED,
-    Fault,
-    fault,
-    installed_version,
-)
+from codistill.errors.libraries import EXTRAS, REQUIRED, Fault, fault, installed_version
 
 
 class Environment(NamedTuple):

@@ -31,7 +31,7 @@ from codistill.evaluation.compare.statistics import Interval, bootstrap, t_inter
 from codistill.export.select import choose_student
 from codistill.storage import run_files
 from codistill.storage.atomic_io import write_file
-from codistill.training.auto import BURN_IN, of_one_model
+from codistill.training.auto import ENOUGH_FOR_PEERS, settle
 from codistill.training.build import read_data
 from codistill.training.signals import StopRequest
 
@@ -175,7 +175,7 @@ def together(config: RunConfig) -> RunConfig:
     if config.method.name == AUTO:
         keys["method"] = METHOD
         if config.burn_in == AUTO:
-            keys["burn_in"] = BURN_IN if of_one_model(config) else 0.0
+            keys["burn_in"] = settle(config, ENOUGH_FOR_PEERS)[0].burn_in
     return make_config(keys)
 
 

@@ -6,6 +6,7 @@ The code in a card is run by tests, in the export's folder.
 from collections.abc import Mapping
 from typing import Any
 
+from codistill.errors.counted import counted
 from codistill.errors.printable import printable, printable_list
 
 _READ_IMAGE = """\
@@ -176,8 +177,8 @@ def _training(run: Mapping[str, Any]) -> str:
             for name, model in run["students"].items()
         ),
         f"- Data: {run['told']}",
-        f"- {run['epochs']} epochs{_replanned(run)}, batches of {run['batch_size']}, {optimizer['name']} with "
-        f"learning rate {optimizer['lr']:g}, seed {run['seed']}, {run['precision']}",
+        f"- {counted(run['epochs'], 'epoch')}{_replanned(run)}, batches of {run['batch_size']}, "
+        f"{optimizer['name']} with learning rate {optimizer['lr']:g}, seed {run['seed']}, {run['precision']}",
     ]
     return "\n".join(lines)
 

@@ -27,14 +27,7 @@ from codistill.export.parity import Measured, measure
 from codistill.export.plain import Plain, plain
 from codistill.export.reader import FACTS, FORMATS, Export, digest_of_input, is_export, read_export
 from codistill.export.runtimes import open_network, open_onnx
-from codistill.export.select import (
-    BEST,
-    ENSEMBLE,
-    LAST,
-    TEACHER,
-    Chosen,
-    choose_student,
-)
+from codistill.export.select import BEST, ENSEMBLE, LAST, TEACHER, Chosen, choose_student
 from codistill.export.write import import_onnx, write_onnx, write_program, write_safetensors
 from codistill.storage.atomic_io import bring_to_disk
 from codistill.storage.hashing import sha256_of

@@ -1,6 +1,7 @@
 """One function per format: a network into the files of an export's folder."""
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def write_program(folder: Path, network: Deployed, image_size: tuple[int, int]) 
 def write_onnx(folder: Path, network: Deployed, image_size: tuple[int, int]) -> None:
     """model.onnx, by torch.export: the input ``images``, the output ``logits``, batches of any size."""
     onnx = import_onnx()
-    with _explained("ONNX"), warnings.catch_warnings():
+    with _explained("ONNX"), warnings.catch_warnings(), _errors_only(logging.getLogger("torch.onnx")):
         warnings.simplefilter("ignore")  # of PyTorch, about itself
         made = torch.onnx.export(
             trace(network, image_size),
@@ -58,6 +59,17 @@ def write_onnx(folder: Path, network: Deployed, image_size: tuple[int, int]) -> 
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]  # sizes between the layers name the batch as PyTorch does
     onnx.save(onnx.shape_inference.infer_shapes(model), folder / FORMATS["onnx"])
+
+
+@contextmanager
+def _errors_only(logger: logging.Logger) -> Iterator[None]:
+    """Without the warnings of a library's part: PyTorch's exporter logs each operator that torchvision would add."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def trace(network: Deployed, image_size: tuple[int, int]) -> ExportedProgram:

@@ -11,30 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codistill.metrics.advantages import (
-    alone,
-    class_accuracies,
-    most_confident,
-    taken_for,
-)
+from codistill.metrics.advantages import alone, class_accuracies, most_confident, taken_for
 from codistill.metrics.calibration import confidence_bins, expected_calibration_error, negative_log_likelihood
 from codistill.metrics.cka import linear_cka
-from codistill.metrics.diversity import (
-    count_both,
-    disagreement,
-    double_fault,
-    error_correlation,
-    mean_kl,
-    q_statistic,
-)
+from codistill.metrics.diversity import count_both, disagreement, double_fault, error_correlation, mean_kl, q_statistic
 from codistill.metrics.effective_rank import effective_rank
-from codistill.metrics.learning import (
-    first_right,
-    forgotten,
-    never_forgotten,
-    right_for_good,
-    who_was_first,
-)
+from codistill.metrics.learning import first_right, forgotten, never_forgotten, right_for_good, who_was_first
 from codistill.metrics.linear_probe import linear_probe
 from codistill.metrics.plain import plain
 from codistill.metrics.probabilities import ensemble, log_softmax

@@ -16,35 +16,20 @@ from codistill.core.batch import Batch
 from codistill.core.cohort import Cohort
 from codistill.core.objective import Objective
 from codistill.core.student import Statistics, Student
-from codistill.data.fingerprint import (
-    changed_since,
-    fingerprint,
-    fingerprints,
-    some_names,
-)
+from codistill.data.fingerprint import changed_since, fingerprint, fingerprints, some_names
 from codistill.data.images import Images, Splits, channel_statistics
 from codistill.data.leakage import repeated_pictures
 from codistill.data.loader import EvaluationLoader, TrainLoader, batches_per_epoch
 from codistill.data.pixel_store import padded_bytes
 from codistill.data.sources.base import Progress, Source
 from codistill.data.sources.registry import open_source
-from codistill.data.splits import (
-    place_of,
-    prepare,
-    superclasses,
-    test_origin,
-)
+from codistill.data.splits import place_of, prepare, superclasses, test_origin
 from codistill.data.transforms.augmentation import augmentation
 from codistill.errors import UserError
 from codistill.errors.printable import printable
 from codistill.models import as_it_begins, make_backbone
 from codistill.models.checks import warnings_of_models
-from codistill.training.auto import (
-    ENOUGH_FOR_PEERS,
-    Length,
-    is_open,
-    settle,
-)
+from codistill.training.auto import ENOUGH_FOR_PEERS, Length, is_open, settle
 from codistill.training.build_cohort import build_cohort
 from codistill.training.burn_in import check_burn_in
 from codistill.training.checks import warnings_of_cohort, warnings_of_data, warnings_of_optimizer

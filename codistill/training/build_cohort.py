@@ -3,12 +3,7 @@
 from codistill.config.schema import RunConfig, TaskConfig
 from codistill.core.cohort import Cohort
 from codistill.core.objective import Objective
-from codistill.core.student import (
-    Statistics,
-    Student,
-    StudentShape,
-    observe_shapes,
-)
+from codistill.core.student import Statistics, Student, StudentShape, observe_shapes
 from codistill.errors import UserError, first_line
 from codistill.methods import METHODS
 from codistill.models import Model, make_backbone, name_and_settings

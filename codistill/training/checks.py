@@ -7,12 +7,7 @@ from torch import nn
 
 from codistill.config.optimizer import OptimizerConfig
 from codistill.core.cohort import Cohort
-from codistill.data.fingerprint import (
-    imbalance,
-    is_grey,
-    names_alike,
-    nearly_black,
-)
+from codistill.data.fingerprint import imbalance, is_grey, names_alike, nearly_black
 from codistill.data.images import Images
 from codistill.models import Model, name_and_settings
 from codistill.tasks import Task

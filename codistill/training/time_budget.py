@@ -12,6 +12,7 @@ from statistics import median
 from torch import Tensor
 
 from codistill.errors import UserError
+from codistill.errors.counted import counted
 from codistill.training.duration import Horizon
 from codistill.training.loop import Observer
 from codistill.training.runtime import Runtime
@@ -125,7 +126,8 @@ class InTime:
         self._told = epochs
         each = f"{an_epoch:,.{0 if an_epoch >= 10 else 1}f} s"
         more = f"an epoch takes {each}, and {left / 60:,.1f} min are left"
-        self._tell(f"Training ends with epoch {epochs}: {more}." if ends_now else f"{epochs} epochs: {more}.")
+        what = f"Training ends with epoch {epochs}" if ends_now else counted(epochs, "epoch")
+        self._tell(f"{what}: {more}.")
 
 
 def epochs_that_fit(left: float, done: float, before: float, after: float, burn_in: float) -> float:

@@ -14,13 +14,7 @@ from codistill.errors import UserError
 from codistill.storage import run_files
 from codistill.storage.run_dir import RunFolder
 from codistill.training.amp import Scaling
-from codistill.training.build import (
-    Experiment,
-    build,
-    choose_runtime,
-    fresh_student,
-    loss_names,
-)
+from codistill.training.build import Experiment, build, choose_runtime, fresh_student, loss_names
 from codistill.training.checks import remark_on_length
 from codistill.training.collapse_monitor import Health
 from codistill.training.display import Keeping, Silent
@@ -38,13 +32,7 @@ from codistill.training.prediction_history import Answers
 from codistill.training.recorder import Display, Recorder, Timetable
 from codistill.training.reinitialise import Reinitialising
 from codistill.training.restore import moved_data_explained
-from codistill.training.resume import (
-    MAY_DIFFER,
-    as_planned,
-    horizon_of,
-    taken_up,
-    with_horizon,
-)
+from codistill.training.resume import MAY_DIFFER, as_planned, horizon_of, taken_up, with_horizon
 from codistill.training.schedule import learning_rate
 from codistill.training.signals import StopRequest
 from codistill.training.time_budget import InTime, deadline

@@ -5,7 +5,7 @@
 # Can be stopped and started again at any time: finished runs are skipped, interrupted ones go on after their last
 # saved step. On one GPU: sh recipes/cifar100/queue.sh runs/cifar100 data=FOLDER device=cuda precision=bf16
 # A shorter schedule, to be labelled as such: add epochs=100. Then longer_sweep.yaml, whose rows are told apart by how
-# long they train, is left out, and with it the default task, jigsaw on a quarter of each batch.
+# long they train, is left out, and with it the task that auto chooses, jigsaw on a quarter of each batch.
 #
 # With device=cuda among the keys it begins with what must hold there (tests/test_cuda.py) and with the speed of a step
 # beside the plain loop, each kept in OUT as soon as it is measured.

@@ -6,12 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from codistill.training.display import (
-    MANY_IMAGES,
-    Bar,
-    Lines,
-    choose_display,
-)
+from codistill.training.display import MANY_IMAGES, Bar, Lines, choose_display
 from codistill.training.evaluate import Accuracy
 from codistill.training.recorder import Progress
 

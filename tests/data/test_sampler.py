@@ -3,12 +3,7 @@
 import pytest
 import torch
 
-from codistill.data.sampler import (
-    balanced,
-    class_pairs,
-    rows_shown,
-    shuffled,
-)
+from codistill.data.sampler import balanced, class_pairs, rows_shown, shuffled
 from codistill.errors import UserError
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 1, 1, 2, 0, 2])  # four, four and three of a class

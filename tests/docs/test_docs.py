@@ -9,7 +9,7 @@ import pytest
 from codistill.config.recipe import load_config
 from codistill.core.objective import Objective, Ramp
 from codistill.experiments.sweep.sweep_file import read_sweep
-from codistill.training.auto import TASK
+from codistill.training.auto import METHOD, TASK
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -67,10 +67,20 @@ def test_every_configuration_in_the_docs_can_be_read(page: Path, monkeypatch: py
             assert config.batch_size <= 10 * config.data.per_class, f"more than there are images: {line}"
 
 
-@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: path.name)
-def test_a_page_that_names_a_default_names_the_one_that_it_is(page: Path) -> None:
-    told = re.findall(r"[Ww]ith `tasks: auto`[^.]*`(\w+)`", page.read_text(encoding="utf-8"))
-    assert set(told) <= {TASK}
+def test_the_page_of_keys_says_what_auto_chooses_for_the_longest_training() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (rows,) = re.findall(r"## Auto\n.*?\n\|---.*?\n(.*?)\n\n", page, re.DOTALL)
+    assert [row.split(" | ")[2:] for row in rows.splitlines()] == [
+        ["`independent`", "none |"],
+        [f"`{METHOD}`", "none |"],
+        [f"`{METHOD}`", f"`{TASK}` |"],
+    ]
+
+
+def test_no_page_tells_how_to_leave_out_a_default_task_of_other_methods() -> None:
+    """They have none."""
+    stale = re.compile(r"as (its|their) papers? ha(s|ve) (it|them)[^.]*`tasks=none`|whatever the method")
+    assert not [page.name for page in ALL_PAGES if stale.search(page.read_text(encoding="utf-8"))]
 
 
 def test_the_page_of_keys_shows_a_recipe_that_can_be_read(tmp_path: Path) -> None:

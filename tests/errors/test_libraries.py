@@ -11,14 +11,7 @@ from typer.testing import CliRunner
 
 from codistill.cli.main import app
 from codistill.errors import UserError
-from codistill.errors.libraries import (
-    EXTRAS,
-    REQUIRED,
-    explain,
-    fault,
-    fault_behind,
-    importing,
-)
+from codistill.errors.libraries import EXTRAS, REQUIRED, explain, fault, fault_behind, importing
 from codistill.experiments.environment import describe
 
 OF_TORCHVISION = 'raise RuntimeError("operator torchvision::nms does not exist")\n'

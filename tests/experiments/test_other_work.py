@@ -9,13 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codistill.experiments.bench.other_work import (
-    STAT,
-    OtherWork,
-    disturbs,
-    in_words,
-    usable_cores,
-)
+from codistill.experiments.bench.other_work import STAT, OtherWork, disturbs, in_words, usable_cores
 from codistill.experiments.bench.ratio import doubts, first_ratio, ratio_in_words
 
 CORES = usable_cores()

@@ -12,13 +12,7 @@ from codistill import UserError
 from codistill.config.faults import wrong_labels
 from codistill.config.schema import make_config
 from codistill.data.sampler import shuffled
-from codistill.experiments.stress_test import (
-    Harm,
-    against_alone,
-    against_healthy,
-    harms,
-    stress_entries,
-)
+from codistill.experiments.stress_test import Harm, against_alone, against_healthy, harms, stress_entries
 from codistill.storage.checkpoint import read
 from codistill.training import trainer
 from codistill.training.build import build, fresh_student

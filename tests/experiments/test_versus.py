@@ -13,17 +13,9 @@ from typer.testing import CliRunner
 from codistill import UserError
 from codistill.cli.main import app
 from codistill.config.schema import make_config
-from codistill.experiments.versus import (
-    ALONE,
-    TOGETHER,
-    Pace,
-    Verdict,
-    alone,
-    together,
-    verdict,
-    versus,
-)
+from codistill.experiments.versus import ALONE, TOGETHER, Pace, Verdict, alone, together, verdict, versus
 from codistill.storage.run_files import read_config
+from codistill.training.auto import BURN_IN
 from codistill.training.signals import StopRequest
 
 QUICK = Pace(turns=2, shortest_turn=4.0, least=1.0, verdict=1.0)
@@ -53,6 +45,15 @@ def test_together_has_peers_however_short_training_is() -> None:
     assert list(config.students) == ["resnet20_1", "resnet20_2"]
     assert (config.method.name, config.tasks, config.peers) == ("collaborative", "auto", None)
     assert together(make_config({"method": {"name": "dml", "temperature": 3}})).method.settings["temperature"] == 3
+
+
+def test_together_begins_with_burn_in_where_a_run_with_peers_would() -> None:
+    pretrained = {"name": "timm/resnet10t", "pretrained": True}
+    assert together(make_config({"students": "resnet20"})).burn_in == BURN_IN
+    assert together(make_config({"students": [pretrained, pretrained]})).burn_in == 0
+    assert together(make_config({"optimizer": {"lr_factors": {"resnet8_2": 0.5}}})).burn_in == 0
+    assert together(make_config({"students": ["resnet8", "resnet20"]})).burn_in == 0
+    assert together(make_config({"burn_in": 0.2})).burn_in == 0.2
 
 
 @pytest.mark.parametrize(

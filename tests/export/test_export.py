@@ -1,6 +1,7 @@
 """An export answers as the student it was made from, says how well, and is whole or not there."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -67,6 +68,23 @@ def test_the_file_answers_as_the_student_does(exported: Exported, run: Path, to:
     parity = made.facts["parity"]
     assert parity["largest_difference"] < 1e-4 < parity["allowed_difference"]
     assert parity["equal_answers"] == 100
+
+
+def test_what_pytorchs_exporter_logs_about_itself_is_not_shown(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without torchvision it warns of each operator that this would add."""
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append  # type: ignore[method-assign]
+    logger = logging.getLogger("torch.onnx")
+    logger.addHandler(handler)
+    try:
+        export(run, to="onnx", out=tmp_path / "made")
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in said] == []
 
 
 def test_eight_bits_are_smaller_and_their_cost_is_stated(exported: Exported) -> None:

@@ -2,12 +2,7 @@
 
 import numpy as np
 
-from codistill.metrics.advantages import (
-    alone,
-    class_accuracies,
-    most_confident,
-    taken_for,
-)
+from codistill.metrics.advantages import alone, class_accuracies, most_confident, taken_for
 from codistill.metrics.examples import PARTING, SHOWN, choose_examples
 
 

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from codistill.metrics.calibration import (
-    BINS,
-    confidence_bins,
-    expected_calibration_error,
-    negative_log_likelihood,
-)
+from codistill.metrics.calibration import BINS, confidence_bins, expected_calibration_error, negative_log_likelihood
 from codistill.metrics.probabilities import ensemble, log_softmax
 
 RANDOM = np.random.default_rng(0)

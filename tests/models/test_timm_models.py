@@ -11,12 +11,7 @@ from cohorts import Silent
 from interrupted import killed_after_an_epoch
 from safetensors.torch import save_file
 
-from codistill import (
-    Student,
-    UserError,
-    load_student,
-    observe_shapes,
-)
+from codistill import Student, UserError, load_student, observe_shapes
 from codistill.config.schema import make_config
 from codistill.models import make_backbone
 from codistill.models.digest import digest_of

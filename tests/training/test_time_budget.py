@@ -11,12 +11,7 @@ import torch
 from codistill import UserError
 from codistill.training.duration import EarlierPlan, Horizon
 from codistill.training.runtime import Runtime
-from codistill.training.time_budget import (
-    FIRST_LOOK,
-    InTime,
-    deadline,
-    epochs_in_time,
-)
+from codistill.training.time_budget import FIRST_LOOK, InTime, deadline, epochs_in_time
 
 
 @pytest.mark.parametrize(("planned", "expected"), [(97, 97), (100, 100), (101, 97), (90, 90), (88, 97), (30, 97)])
@@ -203,7 +198,9 @@ def test_what_burn_in_saves_is_not_expected_of_the_epochs_after_it(trained: Call
     for number in range(1, run.horizon.burn_in_epochs):
         run.epoch(number)
     run.training.a_step = 3.5
-    for number in range(run.horizon.burn_in_epochs, planned):
+    number = run.horizon.burn_in_epochs
+    while number < run.horizon.epochs:
         run.epoch(number)
-    assert planned <= run.horizon.epochs <= planned + 2  # a few more are worth it near the end
+        number += 1
+    assert planned <= number <= planned + 1  # the spare time becomes an epoch when the end is near
     assert 0.9 * 900 < run.training.now - 1000.0 <= 900

@@ -19,12 +19,7 @@ from codistill.storage.run_files import read_metrics, read_summary
 from codistill.training import restore, trackers, trainer
 from codistill.training.recorder import Recorder
 from codistill.training.signals import Stopped
-from codistill.training.trackers import (
-    Trackers,
-    accuracies,
-    figures,
-    flat,
-)
+from codistill.training.trackers import Trackers, accuracies, figures, flat
 
 SHORT = {
     "students": {"a": "resnet8", "b": "resnet8"},

@@ -13,12 +13,7 @@ from interrupted import killed_in_step
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from codistill import (
-    Batch,
-    Cohort,
-    Objective,
-    UserError,
-)
+from codistill import Batch, Cohort, Objective, UserError
 from codistill.cli import main
 from codistill.config.schema import IF_SET, RunConfig, make_config
 from codistill.storage import checkpoint

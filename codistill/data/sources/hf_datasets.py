@@ -27,12 +27,7 @@ from codistill.data.labels import read_labels
 from codistill.data.rows import Rows
 from codistill.data.sources.base import Progress, Source, leave_out
 from codistill.data.sources.class_names import first_other_name
-from codistill.data.sources.columns import (
-    image_column,
-    label_column,
-    label_columns,
-    no_labels,
-)
+from codistill.data.sources.columns import image_column, label_column, label_columns, no_labels
 from codistill.data.sources.folder import (
     NoSuchData,
     beside_folders,
@@ -44,14 +39,7 @@ from codistill.data.sources.folder import (
     similar_data,
 )
 from codistill.data.sources.folder_splits import split_of
-from codistill.data.sources.local import (
-    SPLITS,
-    Local,
-    explained,
-    known_splits,
-    load_local,
-    of_a_folder,
-)
+from codistill.data.sources.local import SPLITS, Local, explained, known_splits, load_local, of_a_folder
 from codistill.data.transforms.decode import decode
 from codistill.errors import UserError, unknown
 from codistill.errors.printable import printable

@@ -15,20 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codistill.errors import UserError, unknown
-from codistill.evaluation.compare.comparability import (
-    REPLANNED,
-    differing,
-    kept_alone,
-    terms_of,
-)
-from codistill.evaluation.compare.rows import (
-    ALONE,
-    NEAR,
-    Block,
-    Comparison,
-    Row,
-    compare,
-)
+from codistill.errors.counted import counted
+from codistill.evaluation.compare.comparability import REPLANNED, differing, kept_alone, terms_of
+from codistill.evaluation.compare.rows import ALONE, NEAR, Block, Comparison, Row, compare
 from codistill.storage import run_files
 
 WITHOUT_TEACHING, PLAIN = "without teaching", "plain"
@@ -85,13 +74,18 @@ def label(control: Row, row: Row) -> str:
         return _with_epochs(control, row)
     if control.equal_compute(row):
         return EQUAL
-    return f"{PLAIN}, {'same' if control.epochs == row.epochs else control.epochs} epochs"
+    return f"{PLAIN}, {'same epochs' if control.epochs == row.epochs else length_of(control)}"
+
+
+def length_of(row: Row) -> str:
+    """``30 epochs``."""
+    return "unknown epochs" if row.epochs is None else counted(row.epochs, "epoch")
 
 
 def _with_epochs(control: Row, row: Row) -> str:
     if control.epochs == row.epochs:
         return WITHOUT_TEACHING
-    length = "at equal compute" if control.equal_compute(row) else f"{control.epochs} epochs"
+    length = "at equal compute" if control.equal_compute(row) else length_of(control)
     return f"{WITHOUT_TEACHING}, {length}"
 
 
@@ -151,7 +145,7 @@ def missing(block: Block) -> list[tuple[str, str]]:
         if without_teaching(row, block) is None and not both:
             lines.setdefault(f"{_task_keys(row)}", (WITHOUT_TEACHING, None, []))[2].append(row)
         if epochs is not None and (plain is None or not (plain.equal_compute(row) or plain.epochs == epochs)):
-            how = f"at equal compute: {epochs} epochs"
+            how = f"at equal compute: {counted(epochs, 'epoch')}"
             if not row.cost.passes and plain is None:
                 how = "same epochs; compute is not known"
             ce = [weights["ce"] for weights in row.weights_alone]

@@ -11,20 +11,10 @@ from numpy.typing import NDArray
 
 from codistill.errors import UserError
 from codistill.evaluation.compare.comparability import belongs
-from codistill.evaluation.compare.controls import (
-    EQUAL,
-    PLAIN,
-    Reference,
-    references,
-)
+from codistill.evaluation.compare.controls import EQUAL, PLAIN, Reference, references
 from codistill.evaluation.compare.predictions import Right, read_right
 from codistill.evaluation.compare.rows import Accuracies, Block, Row
-from codistill.evaluation.compare.statistics import (
-    Interval,
-    bootstrap,
-    mcnemar,
-    t_interval,
-)
+from codistill.evaluation.compare.statistics import Interval, bootstrap, mcnemar, t_interval
 from codistill.storage import run_files
 
 

@@ -8,19 +8,8 @@ from typing import Any
 
 from codistill.errors.printable import printable
 from codistill.evaluation.compare.comparability import written
-from codistill.evaluation.compare.controls import (
-    PLAIN,
-    WITHOUT_TEACHING,
-    find_row,
-    role,
-)
-from codistill.evaluation.compare.differences import (
-    Difference,
-    Measure,
-    differences,
-    measures,
-    students_of,
-)
+from codistill.evaluation.compare.controls import PLAIN, WITHOUT_TEACHING, find_row, role
+from codistill.evaluation.compare.differences import Difference, Measure, differences, measures, students_of
 from codistill.evaluation.compare.rows import Comparison
 from codistill.evaluation.compare.statistics import Interval
 

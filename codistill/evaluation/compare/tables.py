@@ -7,26 +7,9 @@ from typing import NamedTuple
 
 from codistill.errors.printable import printable
 from codistill.evaluation.compare.comparability import written
-from codistill.evaluation.compare.controls import (
-    EQUAL,
-    PLAIN,
-    WITHOUT_TEACHING,
-    find_row,
-    role,
-)
-from codistill.evaluation.compare.differences import (
-    Difference,
-    Measure,
-    differences,
-    measures,
-    students_of,
-)
-from codistill.evaluation.compare.rows import (
-    Block,
-    Comparison,
-    Row,
-    mean_and_deviation,
-)
+from codistill.evaluation.compare.controls import EQUAL, PLAIN, WITHOUT_TEACHING, find_row, role
+from codistill.evaluation.compare.differences import Difference, Measure, differences, measures, students_of
+from codistill.evaluation.compare.rows import Block, Comparison, Row, mean_and_deviation
 from codistill.evaluation.compare.statistics import Interval
 
 MEAN = Measure("students' mean")

@@ -18,13 +18,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from codistill.errors.printable import printable
-from codistill.evaluation.report.palette import (
-    INK,
-    LIGHT,
-    MUTED,
-    RULE,
-    with_variables,
-)
+from codistill.evaluation.report.palette import INK, LIGHT, MUTED, RULE, with_variables
 
 WIDTH, HEIGHT = 5.0, 3.2  # inches of 72 pixels
 FONT = "DejaVu Sans"  # comes with matplotlib, and is wide: what fits in it fits in the font of a page

@@ -9,19 +9,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.patches import Rectangle
 
 from codistill.evaluation.compare.differences import Difference
-from codistill.evaluation.report.drawing import (
-    HEIGHT,
-    Figure,
-    draw,
-    short,
-)
-from codistill.evaluation.report.palette import (
-    INK,
-    LIGHT,
-    MUTED,
-    SURFACE,
-    series,
-)
+from codistill.evaluation.report.drawing import HEIGHT, Figure, draw, short
+from codistill.evaluation.report.palette import INK, LIGHT, MUTED, SURFACE, series
 from codistill.evaluation.report.parts import signed, told
 from codistill.storage.run_files import told_apart
 

@@ -5,14 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from codistill.evaluation.report.drawing import (
-    Figure,
-    draw,
-    epochs_axis,
-    label_ends,
-    limits,
-    short,
-)
+from codistill.evaluation.report.drawing import Figure, draw, epochs_axis, label_ends, limits, short
 from codistill.evaluation.report.palette import DASHES, LIGHT, series
 from codistill.storage.run_files import told_apart
 

@@ -4,13 +4,8 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from codistill.evaluation.compare.comparability import LENGTH
-from codistill.evaluation.compare.controls import PLAIN
-from codistill.evaluation.compare.rows import (
-    ALONE,
-    NEAR,
-    Comparison,
-    Row,
-)
+from codistill.evaluation.compare.controls import PLAIN, length_of
+from codistill.evaluation.compare.rows import ALONE, NEAR, Comparison, Row
 from codistill.evaluation.report.gains import Gain
 from codistill.evaluation.report.parts import between, told
 
@@ -38,10 +33,10 @@ def _of_rows(rows: Sequence[Row]) -> tuple[str, str]:
     lacks = any(row.method != ALONE for row in rows)
     detail = "Test accuracy, students' mean. "
     detail += "Without a control it is not known what plain training would reach." if lacks else "Without teaching."
-    if all(len(row.students) == 1 for row in rows) and len(rows) == 1:
-        return f"One student alone: {reached}", "Test accuracy. It has no peer to learn from."
     if len(rows) > 1:
         return f"Highest of {len(rows)} rows: {highest.name}, {reached}", detail
+    if len(highest.students) == 1:
+        return f"One student alone: {reached}", "Test accuracy. It has no peer to learn from."
     return f"The students reach {reached} on average", detail
 
 
@@ -63,7 +58,7 @@ def _of_gain(candidates: Sequence[Gain], taught: Sequence[Gain]) -> tuple[str, s
         text += ", in one seed" if len(mean.seeds) == 1 else f", in {len(mean.seeds)} seeds"
     tasks = "no tasks" if control.tasks == "none" else f"tasks {control.tasks}"
     said = [f"Students' mean, test accuracy: {told(mean)}."]
-    said.append(f"The control is {control.name}: method {control.method}, {tasks}, {control.epochs} epochs.")
+    said.append(f"The control is {control.name}: method {control.method}, {tasks}, {length_of(control)}.")
     if mean.interval is None and len(mean.seeds) == 1:
         said.append("One run is one sample, and proves little.")
     if len(candidates) > 1:

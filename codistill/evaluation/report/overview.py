@@ -5,25 +5,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codistill.errors import UserError
-from codistill.evaluation.compare.controls import (
-    PLAIN,
-    WITHOUT_TEACHING,
-    alone_among,
-    controls_of,
-    missing,
-)
+from codistill.errors.counted import counted
+from codistill.evaluation.compare.controls import PLAIN, WITHOUT_TEACHING, alone_among, controls_of, missing
 from codistill.evaluation.compare.differences import Difference, measures, students_of
 from codistill.evaluation.compare.rows import Row, compare, mean_and_deviation
 from codistill.evaluation.report import figures_final
 from codistill.evaluation.report.drawing import Figure
 from codistill.evaluation.report.gains import MEAN, Gain, find_gains
 from codistill.evaluation.report.headline import headline
-from codistill.evaluation.report.parts import (
-    Table,
-    between,
-    command,
-    signed,
-)
+from codistill.evaluation.report.parts import Table, between, command, signed
 from codistill.evaluation.report.run_record import Story
 
 
@@ -76,7 +66,8 @@ def facts(stories: Sequence[Story]) -> list[str]:
     methods = dict.fromkeys(str(config["method"]["name"]) for config in configs)
     data = dict.fromkeys(str(config.get("data", {}).get("name", "")) for config in configs)
     lengths = sorted({config["epochs"] for config in configs if "epochs" in config})
-    epochs = f"{lengths[0]} to {lengths[-1]} epochs" if len(lengths) > 1 else "".join(f"{n} epochs" for n in lengths)
+    longest = "".join(counted(number, "epoch") for number in lengths[-1:])
+    epochs = f"{lengths[0]} to {longest}" if len(lengths) > 1 else longest
     found = [
         f"{len(stories)} runs" if len(stories) > 1 else "",
         ", ".join(methods),

@@ -7,13 +7,7 @@ import yaml
 from codistill.evaluation.compare.controls import command_for_control
 from codistill.evaluation.compare.rows import Row
 from codistill.evaluation.report import figures_final, images
-from codistill.evaluation.report.parts import (
-    Section,
-    Table,
-    command,
-    how_to_analyse,
-    number,
-)
+from codistill.evaluation.report.parts import Section, Table, command, how_to_analyse, number
 from codistill.evaluation.report.run_record import Pictures, Story
 
 

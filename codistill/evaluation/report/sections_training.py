@@ -4,14 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from codistill.evaluation.report import figures_final, figures_training
-from codistill.evaluation.report.parts import (
-    Section,
-    Table,
-    command,
-    how_to_analyse,
-    number,
-    signed,
-)
+from codistill.evaluation.report.parts import Section, Table, command, how_to_analyse, number, signed
 from codistill.evaluation.report.run_record import Story
 from codistill.storage.run_files import told_apart
 

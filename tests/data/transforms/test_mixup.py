@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from codistill.data.transforms.mixup import (
-    Mix,
-    Mixing,
-    cut_box,
-    mixed,
-)
+from codistill.data.transforms.mixup import Mix, Mixing, cut_box, mixed
 
 IMAGES = torch.randn(3, 2, 4, 6, generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randn(3, 2, 4, 6, generator=torch.Generator().manual_seed(1))

@@ -6,13 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from codistill.data.transforms.resized_crop import (
-    TRIES,
-    Boxes,
-    ResizedCrop,
-    boxes,
-    enlarge,
-)
+from codistill.data.transforms.resized_crop import TRIES, Boxes, ResizedCrop, boxes, enlarge
 
 SCALE, RATIO = [0.08, 1.0], [0.75, 4 / 3]
 

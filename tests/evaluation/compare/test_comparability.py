@@ -3,12 +3,7 @@
 from typing import Any
 
 from codistill.config.schema import make_config
-from codistill.evaluation.compare.comparability import (
-    comparable,
-    differing,
-    flatten,
-    terms_of,
-)
+from codistill.evaluation.compare.comparability import comparable, differing, flatten, terms_of
 
 
 def config_of_a_run() -> dict[str, Any]:

@@ -69,6 +69,11 @@ def test_plain_training_on_the_same_epochs_is_not_said_to_have_equal_compute(tmp
     assert " tasks=none epochs=13 " in command
 
 
+def test_plain_training_of_one_epoch_is_told_in_the_singular(tmp_path: Path) -> None:
+    taught = write_run(tmp_path / "taught", 3, 3, passes(1), epochs=1, tasks=[[], []])
+    assert missing(only_block([taught]))[0][0] == "No control of 'taught' (plain, at equal compute: 1 epoch)"
+
+
 def test_plain_training_for_the_epochs_that_were_suggested_is_at_equal_compute_however_few_they_are(
     tmp_path: Path,
 ) -> None:

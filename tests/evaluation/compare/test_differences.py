@@ -13,20 +13,8 @@ from codistill.errors import UserError
 from codistill.evaluation.compare.differences import Difference, Measure, differences
 from codistill.evaluation.compare.rows import Block, compare
 from codistill.evaluation.compare.spreadsheet import COLUMNS, to_csv
-from codistill.evaluation.compare.statistics import (
-    Interval,
-    bootstrap,
-    mcnemar,
-    t_interval,
-)
-from codistill.evaluation.compare.tables import (
-    brackets,
-    escape_latex,
-    latex,
-    markdown,
-    narrow_tables,
-    tables,
-)
+from codistill.evaluation.compare.statistics import Interval, bootstrap, mcnemar, t_interval
+from codistill.evaluation.compare.tables import brackets, escape_latex, latex, markdown, narrow_tables, tables
 
 LABELS = [0, 1, 2, 0, 1, 2]
 A, B = [0, 1, 2, 0, 0, 0], [0, 0, 2, 0, 1, 0]  # four right each

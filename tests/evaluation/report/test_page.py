@@ -21,12 +21,7 @@ from codistill.evaluation.compare.differences import differences
 from codistill.evaluation.compare.rows import compare
 from codistill.evaluation.report import figures_final, palette
 from codistill.evaluation.report.drawing import spread
-from codistill.evaluation.report.page import (
-    Page,
-    make_page,
-    write_figures,
-    write_page,
-)
+from codistill.evaluation.report.page import Page, make_page, write_figures, write_page
 from codistill.storage.run_files import read_analysis
 
 HOSTILE = "<script>alert(1)</script>"
