@@ -36,8 +36,8 @@ class Length(NamedTuple):
         return f"{epochs} epoch{'s' * (epochs != '1')} and {self.steps:,} steps"
 
 
-ENOUGH_FOR_PEERS = Length(steps=600, epochs=40)
-ENOUGH_FOR_TASKS = Length(steps=1500, epochs=100)
+ENOUGH_FOR_PEERS = Length(steps=800, epochs=60)
+ENOUGH_FOR_TASKS = Length(steps=2000, epochs=120)
 
 
 BURN_IN = 0.5
