@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cohorts import Silent
-from test_durable import files_of_at_most
+from test_atomic_io import files_of_at_most
 
 from codistill import UserError
 from codistill.config.schema import make_config
