@@ -7,7 +7,7 @@
 # A shorter schedule, to be labelled as such: add epochs=100. Then longer_sweep.yaml, whose rows are told apart by how
 # long they train, is left out, and with it the task that auto chooses, jigsaw on a quarter of each batch.
 #
-# With device=cuda among the keys it begins with what must hold there (tests/test_cuda.py) and with the speed of a step
+# With device=cuda among the keys it begins with what must hold there (tests/training/test_cuda.py) and with the speed of a step
 # beside the plain loop, each kept in OUT as soon as it is measured.
 set -e
 out=${1:?Where should the runs go? Give a folder.}
@@ -26,7 +26,7 @@ case " $* " in *" device=cuda"*)
     mkdir -p "$out/speed"
     if [ ! -f "$out/cuda.log" ]; then
         failed=0
-        python3 -m pytest "$here/../../tests/test_cuda.py" -p no:xdist > "$out/cuda.log.part" 2>&1 || failed=$?
+        python3 -m pytest "$here/../../tests/training/test_cuda.py" -p no:xdist > "$out/cuda.log.part" 2>&1 || failed=$?
         tail -3 "$out/cuda.log.part"
         # 1: some tests failed, which is a result. More: they did not run, and are tried again at the next start.
         [ "$failed" -gt 1 ] || mv "$out/cuda.log.part" "$out/cuda.log"
