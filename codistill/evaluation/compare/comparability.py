@@ -17,6 +17,7 @@ _TERMS = (
     *("data", "augment", "optimizer", "batch_size", *LENGTH),
     *("view_statistics", "sync_batchnorm", "precision", "students", "poison", "processes"),
 )
+OF_METHOD = "augment.per_student"  # which methods and burn-in bring with them: shown, and no other competition
 SHOWN = ("method.name", "tasks")  # have columns of their own
 
 # What some of the recorded runs in results/ lack, with what it stood for then: they compete with the others.
@@ -106,7 +107,7 @@ def describe_tasks(tasks: list[list[dict[str, Any]]]) -> str:
 
 def terms_of(flat: dict[str, Any]) -> dict[str, Any]:
     """The part of a flat configuration that rows must share to compete."""
-    return {key: value for key, value in flat.items() if belongs(key, _TERMS)}
+    return {key: value for key, value in flat.items() if belongs(key, _TERMS) and key != OF_METHOD}
 
 
 def differing(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from codistill.errors import UserError, unknown
 from codistill.errors.counted import counted
-from codistill.evaluation.compare.comparability import REPLANNED, differing, kept_alone, terms_of
+from codistill.evaluation.compare.comparability import OF_METHOD, REPLANNED, differing, kept_alone, terms_of
 from codistill.evaluation.compare.rows import ALONE, NEAR, Block, Comparison, Row, compare
 from codistill.storage import run_files
 
@@ -180,6 +180,8 @@ def command_for_control(rows: Sequence[Row], plain_for: int | None = None) -> st
     words = [f"method={ALONE}"]
     if plain_for is not None and row.tasks != "none":
         words.append("tasks=none")
+    if plain_for is not None and config.get("burn_in"):
+        words += ["burn_in=0", f"{OF_METHOD}=null"]
     kept = kept_alone(config, tasks=plain_for is None)
     if kept != config.get("weights", {}):
         words.append(f"weights={json.dumps(kept)}")

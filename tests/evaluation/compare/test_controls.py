@@ -227,3 +227,15 @@ def test_a_control_has_a_seed_in_common_or_is_missing(tmp_path: Path) -> None:
     same_seed = write_run(tmp_path / "other", 1, 1, method=ALONE, order="balanced", seed=3)
     assert controls_of(compare([taught, alone, same_seed])) == {taught: same_seed}
     assert len(missing(only_block([taught, alone, same_seed]))) == 1, "plain training"
+
+
+def test_plain_training_is_a_control_of_a_run_with_burn_in_whose_students_have_augmentations_of_their_own(
+    tmp_path: Path,
+) -> None:
+    burnt = {"burn_in": 0.5, "augment": {"per_student": True}, "tasks": [[], []]}
+    row = write_run(tmp_path / "burnt-seed0", 2.0, 2.0, {"forward_passes": {"a": 1.0, "b": 0.5}}, epochs=12, **burnt)
+    *_, (_, command) = missing(only_block([row]))
+    words = shlex.split(command)
+    assert {"burn_in=0", "augment.per_student=null", "epochs=9", "method=independent"} <= set(words)
+    control = plain(tmp_path / "plain-seed0", 1.0, passes(1.0), epochs=9)
+    assert labels(only_block([row, control]))["plain"].endswith("plain, at equal compute")
