@@ -11,8 +11,6 @@ started again, all goes on.
 
 import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -28,6 +26,7 @@ from codistill.config.schema import METHOD, RunConfig, make_config
 from codistill.errors import UserError
 from codistill.evaluation.compare.predictions import read_right
 from codistill.evaluation.compare.statistics import Interval, bootstrap, t_interval
+from codistill.experiments.train_process import last_words, start_training, words_to_train
 from codistill.export.select import choose_student
 from codistill.storage import run_files
 from codistill.storage.atomic_io import write_file
@@ -231,17 +230,9 @@ class _Trial:
         Raises UserError where training failed.
         """
         began = time.monotonic()
-        if (self.run / "config.yaml").exists():
-            words = ["--resume", str(self.run)]
-        else:
-            write_file(self._recipe, self.config.to_yaml().encode())
-            words = [str(self._recipe), f"run={self.run}"]
-        command = [sys.executable, "-m", "codistill", "train", *words, "--minutes", f"{left / 60.0:.4f}"]
-        with self._log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches this process alone, which asks the other to stop.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        write_file(self._recipe, self.config.to_yaml().encode())
+        words = [*words_to_train(self.run, self._recipe), "--minutes", f"{left / 60.0:.4f}"]
+        process = start_training(words, self._log)
         try:
             asked = False
             while process.poll() is None:
@@ -255,9 +246,7 @@ class _Trial:
             process.wait()
             raise
         if process.returncode and not asked:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-            last = next((line for line in reversed(lines) if line.strip()), "")
-            raise UserError(f"Run '{self.run}' failed: {last} All that it printed: {self._log}")
+            raise UserError(f"Run '{self.run}' failed: {last_words(self._log)} All that it printed: {self._log}")
         return time.monotonic() - began
 
     def state(self) -> str:

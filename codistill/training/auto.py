@@ -68,7 +68,7 @@ def settle(config: RunConfig, length: Length, processes: int = 1) -> tuple[RunCo
         keys["tasks"] = TASK if pays and not _is_pretrained(config) else "none"
     if config.burn_in == AUTO:
         chosen = config.method.name == AUTO and keys["method"] == METHOD and processes == 1
-        plain = of_one_model(config) and not _is_pretrained(config) and not _tells_students_apart(config)
+        plain = _of_one_model(config) and not _is_pretrained(config) and not _tells_students_apart(config)
         keys["burn_in"] = BURN_IN if chosen and plain else 0.0
     settled = make_config(keys)
     return settled, _sentence(config, settled, length)
@@ -94,7 +94,7 @@ def burn_in_of(config: RunConfig) -> float:
     return config.burn_in
 
 
-def of_one_model(config: RunConfig) -> bool:
+def _of_one_model(config: RunConfig) -> bool:
     """Whether all students can begin as one network."""
     return len({str(model) for model in config.students.values()}) == 1
 

@@ -1,5 +1,6 @@
 """How long training is meant to be, and how far it has come. That may be decided anew on the way."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,10 +48,16 @@ class Horizon:
     @property
     def burn_in_epochs(self) -> int:
         """The epochs after which students part: the share of those that were planned when it was reached."""
-        epoch = 0
-        while epoch < round(self.burn_in * self._planned_at(epoch * self.steps_per_epoch) / self.steps_per_epoch):
-            epoch += 1
-        return epoch
+        begun = 0  # the first step that a plan was of
+        for until_step, epochs in self.earlier:
+            epoch = max(self._share_of(epochs), math.ceil(begun / self.steps_per_epoch))
+            if epoch * self.steps_per_epoch < until_step:
+                return epoch
+            begun = until_step
+        return max(self._share_of(self.epochs), math.ceil(begun / self.steps_per_epoch))
+
+    def _share_of(self, epochs: int) -> int:
+        return round(self.burn_in * (epochs * self.steps_per_epoch) / self.steps_per_epoch)
 
     def ramp_progress(self, step: int) -> float:
         """Before the step numbered ``step``: the share of what follows burn-in that is done, which ramps go by."""

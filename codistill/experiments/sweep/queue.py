@@ -13,7 +13,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Any, Literal
 from codistill.errors import UserError
 from codistill.evaluation.compare.comparability import comparable
 from codistill.experiments.sweep.sweep_file import Entry
+from codistill.experiments.train_process import last_words, start_training, words_to_train
 from codistill.models import as_it_begins, as_they_began
 from codistill.storage import run_files
 from codistill.storage.atomic_io import write_file
@@ -56,24 +56,13 @@ class Job:
 
     def start(self, gpu: str | None, threads: int | None) -> None:
         """Begin, or go on after the last saved step, with one GPU alone and so many threads, where they are given."""
-        unfinished = (self.run / "config.yaml").exists()
         write_file(self.recipe, self.config.to_yaml().encode())
-        words = ["--resume", str(self.run)] if unfinished else [str(self.recipe), f"run={self.run}"]
         environment = dict(os.environ)
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         if threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
-        with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches the sweep alone, which asks each run to stop, once.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "codistill", "train", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+        self._process = start_training(words_to_train(self.run, self.recipe), self.log, environment)
         self.state, self.gpu = "training", gpu
 
     def look(self) -> None:
@@ -108,10 +97,7 @@ class Job:
     @property
     def last_words(self) -> str:
         """The end of the log: why a run failed."""
-        with suppress(OSError):
-            lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line]
-            return lines[-1] if lines else ""
-        return ""
+        return last_words(self.log)
 
 
 def train_all(
